@@ -103,7 +103,7 @@ static bool connect_router(struct client *client, struct failure *failure) {
     if (strlen(client->path) >= sizeof(address.sun_path))
         return fail(client, failure, "cannot connect to %s: a socket's path has at most %zu bytes",
                     client->path, sizeof(address.sun_path) - 1);
-    strcpy(address.sun_path, client->path);
+    memcpy(address.sun_path, client->path, strlen(client->path));
     client->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (client->fd < 0 || connect(client->fd, (struct sockaddr *)&address, sizeof(address)) < 0)
         return fail(client, failure, "cannot connect to %s: %s", client->path,

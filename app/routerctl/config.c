@@ -100,8 +100,9 @@ int run_config_diff(struct session *session, const struct match *match) {
     if (session->json) {
         session_print_json(session, result);
     } else {
-        json_array_foreach (changes, i, change)
+        json_array_foreach (changes, i, change) {
             print_change(session, change);
+        }
         if (i == 0)
             puts("no differences");
     }
@@ -119,7 +120,10 @@ int run_config_apply(struct session *session, const struct match *match) {
         session_print_json(session, result);
     } else {
         uint64_t changes = field_count(result, "changes");
-        printf("applied, %s change%s\n", format_count(changes).text, changes == 1 ? "" : "s");
+        if (changes == 0)
+            puts("nothing to change, this configuration is in force already");
+        else
+            printf("applied, %s change%s\n", format_count(changes).text, changes == 1 ? "" : "s");
         if (field_real(result, "confirm_timeout") > 0)
             printf("without \"config confirm\" it is undone in %s\n",
                    format_duration(field_real(result, "confirm_timeout")).text);

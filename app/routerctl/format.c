@@ -6,12 +6,18 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
 static const char *const si_prefixes[] = {"", "k", "M", "G", "T", "P", "E"};
 
 enum { SI_PREFIXES = sizeof(si_prefixes) / sizeof(si_prefixes[0]) };
+
+/* For values below 2^64; spares the program libm. */
+static bool is_whole(double value) {
+    return value == (double)(uint64_t)value;
+}
 
 static struct format unknown(void) {
     return (struct format){"-"};
@@ -44,7 +50,7 @@ static double scale(double value, size_t *prefix) {
 
 /* Digits behind the point so that three digits show in all. Whole small numbers need none. */
 static int decimals(double scaled, size_t prefix) {
-    if (prefix == 0 && scaled == floor(scaled))
+    if (prefix == 0 && is_whole(scaled))
         return 0;
     return scaled < 9.995 ? 2 : scaled < 99.95 ? 1 : 0;
 }
@@ -84,7 +90,7 @@ struct format format_duration(double seconds) {
     if (isnan(seconds) || seconds < 0)
         return unknown();
     if (seconds < 59.95) {
-        snprintf(out.text, sizeof(out.text), "%.*f s", seconds == floor(seconds) ? 0 : 1, seconds);
+        snprintf(out.text, sizeof(out.text), "%.*f s", is_whole(seconds) ? 0 : 1, seconds);
         return out;
     }
     /* What would show as "60.0 s" is a minute. */

@@ -9,7 +9,6 @@
 #include "commands.h"
 #include "field.h"
 #include "format.h"
-#include "interrupt.h"
 #include "live.h"
 #include "session.h"
 #include "words.h"
@@ -118,7 +117,7 @@ static bool send_batch(struct loader *loader) {
     json_t *result =
         session_call(loader->session, "route.add", params, CLIENT_TIMEOUT_SLOW, &loader->status);
     if (result == NULL) {
-        if (!interrupt_pending())
+        if (loader->status == STATUS_ROUTER)
             session_error(loader->session, "%s: stopped at routes %s to %s (the $.routes above)",
                           loader->name, format_count(loader->read - count + 1).text,
                           format_count(loader->read).text);
@@ -255,7 +254,7 @@ static void report(const struct loader *loader, double seconds) {
     } else if (loader->status == STATUS_OK) {
         printf("%s routes added in %.1f s, %s routes/s\n", format_count(loader->added).text,
                seconds, format_count((uint64_t)rate).text);
-    } else {
+    } else if (loader->status == STATUS_ROUTER || loader->added > 0) {
         session_error(loader->session, "%s: %s routes were added before that", loader->name,
                       format_count(loader->added).text);
     }

@@ -49,25 +49,32 @@ static void print_problems(const json_t *problems, const json_t *omitted) {
         fprintf(stderr, "  and %" JSON_INTEGER_FORMAT " more\n", json_integer_value(omitted));
 }
 
+/* The path to put before a single sentence, or NULL. "$" alone says nothing unless the whole input
+ * is what is wrong. */
+static char *telling_path(const struct failure *failure) {
+    enum { INVALID_PARAMS = -32602, CONFIG_INVALID = -32003 };
+    char *path = clean_member(failure->data, "path");
+
+    if (path != NULL && strcmp(path, "$") == 0 && failure->code != INVALID_PARAMS &&
+        failure->code != CONFIG_INVALID) {
+        free(path);
+        path = NULL;
+    }
+    return path;
+}
+
 int session_failure(const struct session *session, struct failure *failure) {
     const json_t *problems = json_object_get(failure->data, "problems");
+    const json_t *omitted = json_object_get(failure->data, "omitted");
     int status = failure->status;
 
-    if (!failure->interrupted) {
-        char *text = text_clean(failure->text);
-        char *path = clean_member(failure->data, "path");
-        /* One problem is one line; its own sentence says more than the summary. */
-        const json_t *only = json_array_size(problems) == 1 ? json_array_get(problems, 0) : NULL;
-        char *message = clean_member(only, "message");
-        if (json_array_size(problems) > 1) {
-            session_error(session, "%s", text);
-            print_problems(problems, json_object_get(failure->data, "omitted"));
-        } else if (path != NULL || message != NULL) {
-            session_error(session, "%s: %s", path ? path : "$", message ? message : text);
-        } else {
-            session_error(session, "%s", text);
-        }
-        free(message);
+    if (!failure->interrupted && json_array_size(problems) > 1) {
+        session_error(session, "there are %zu problems:",
+                      json_array_size(problems) + (size_t)json_integer_value(omitted));
+        print_problems(problems, omitted);
+    } else if (!failure->interrupted) {
+        char *text = text_clean(failure->text), *path = telling_path(failure);
+        session_error(session, "%s%s%s", path ? path : "", path ? ": " : "", text);
         free(path);
         free(text);
     }
@@ -155,8 +162,9 @@ static void add_from_router(struct session *session, const char *method, const c
         failure_free(&failure);
         return;
     }
-    json_array_foreach (list, i, item)
+    json_array_foreach (list, i, item) {
         add_name(out, json_string_value(json_object_get(item, key)), partial);
+    }
     json_decref(list);
 }
 

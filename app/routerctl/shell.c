@@ -117,7 +117,7 @@ static void update_prompt(struct shell *shell) {
     if (shell->router_known && client_connected(session->client))
         return;
     if (gethostname(host, sizeof(host) - 1) < 0 || host[0] == '\0')
-        strcpy(host, "localhost");
+        snprintf(host, sizeof(host), "localhost");
     host[strcspn(host, ".")] = '\0';
     json_t *info = client_call(session->client, "system.info", NULL, PROMPT_TIMEOUT, &failure);
     shell->router_known = info != NULL;

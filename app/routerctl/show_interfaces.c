@@ -138,9 +138,10 @@ static const json_t *find(const json_t *list, const char *name) {
     json_t *interface;
     size_t i;
 
-    json_array_foreach (list, i, interface)
+    json_array_foreach (list, i, interface) {
         if (is(interface, "name", name))
             return interface;
+    }
     return NULL;
 }
 

@@ -12,16 +12,41 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { PAGE = 1000 };
+
+/* An RFC 3339 time in UTC as local time with milliseconds, as people compare it with their clock;
+ * any other text as it is. */
+static void local_time(const char *text, char *out, size_t size) {
+    struct tm parts = {0};
+    const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &parts);
+    char fraction[5] = "";
+
+    if (rest != NULL && rest[0] == '.') {
+        snprintf(fraction, sizeof(fraction), "%s", rest);
+        rest += 1 + strspn(rest + 1, "0123456789");
+    }
+    if (rest == NULL || strcmp(rest, "Z") != 0) {
+        snprintf(out, size, "%s", text);
+        return;
+    }
+    time_t seconds = timegm(&parts);
+    localtime_r(&seconds, &parts);
+    size_t used = strftime(out, size, "%Y-%m-%d %H:%M:%S", &parts);
+    snprintf(out + used, size - used, "%s", fraction);
+}
 
 static void print_line(const struct session *session, const json_t *line) {
     const char *level = field_text(line, "level");
     char *area = text_clean(field_text(line, "area")), *text = text_clean(field_text(line, "text"));
+    char *stamp = text_clean(field_text(line, "time")), when[64];
     bool red = session->colour && strcmp(level, "error") == 0;
 
-    printf("%s%s  %-7s  %-9s  %s%s\n", red ? "\033[31m" : "", field_text(line, "time"), level, area,
-           text, red ? "\033[0m" : "");
+    local_time(stamp, when, sizeof(when));
+    printf("%s%s  %-7s  %-9s  %s%s\n", red ? "\033[31m" : "", when, level, area, text,
+           red ? "\033[0m" : "");
+    free(stamp);
     free(area);
     free(text);
 }

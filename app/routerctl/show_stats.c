@@ -44,8 +44,9 @@ static void show_drops(struct session *session, const json_t *drops, bool sorted
 
     if (list == NULL)
         abort();
-    json_object_foreach ((json_t *)(uintptr_t)drops, name, value)
+    json_object_foreach ((json_t *)(uintptr_t)drops, name, value) {
         list[count++] = (struct drop){name, json_number_value(value)};
+    }
     if (sorted)
         qsort(list, count, sizeof(*list), most_first);
     if (count == 0)
@@ -63,8 +64,9 @@ static uint64_t sum_drops(const json_t *drops) {
     const char *name;
     json_t *value;
 
-    json_object_foreach ((json_t *)(uintptr_t)drops, name, value)
+    json_object_foreach ((json_t *)(uintptr_t)drops, name, value) {
         sum += field_count(drops, name);
+    }
     return sum;
 }
 
@@ -125,9 +127,10 @@ static const json_t *find_worker(const json_t *workers, double lcore) {
     json_t *worker;
     size_t i;
 
-    json_array_foreach (workers, i, worker)
+    json_array_foreach (workers, i, worker) {
         if (field_real(worker, "lcore") == lcore)
             return worker;
+    }
     return NULL;
 }
 
@@ -184,8 +187,9 @@ static void draw(struct session *session, const struct match *match, FILE *out, 
     json_t *counters;
 
     (void)match;
-    json_object_foreach (json_object_get(now, "interfaces"), name, counters)
+    json_object_foreach (json_object_get(now, "interfaces"), name, counters) {
         rates_row(table, name, -1, counters, json_object_get(old_interfaces, name), seconds);
+    }
     table_end(table, out, session->colour);
     draw_workers(session, out, json_object_get(now, "workers"), json_object_get(before, "workers"),
                  seconds);
