@@ -145,16 +145,18 @@ static int start_parts(unsigned workers, struct problems *problems) {
 }
 
 static void run(void) {
-    enum { TURNS_PER_LOOK = 64 };
+    /* On a shared lcore the control side is looked at now and then, and more often while it has work. */
+    enum { TURNS_WHEN_IDLE = 64, TURNS_WHEN_BUSY = 4 };
+    unsigned turns = TURNS_WHEN_IDLE;
 
     while (!stop_wanted) {
         if (!shared_lcore) {
             event_turn(-1);
             continue;
         }
-        for (unsigned turn = 0; turn < TURNS_PER_LOOK; turn++)
+        for (unsigned turn = 0; turn < turns; turn++)
             worker_turn(worker_get(0));
-        event_turn(0);
+        turns = event_turn(0) > 0 ? TURNS_WHEN_BUSY : TURNS_WHEN_IDLE;
     }
 }
 

@@ -41,7 +41,6 @@ enum packet_cause {
     CAUSE_PROHIBITED,       /* administratively prohibited */
     CAUSE_TOO_BIG,          /* longer than the outgoing interface's MTU */
     CAUSE_FRAME,            /* a complete frame for packet_meta.out_interface, made by the host side */
-    CAUSE_REDIRECT,         /* goes out where it came in, towards a host the sender could reach */
     CAUSE_PARAMETER,        /* IPv6 header with a parameter problem; offset in `pointer` */
     CAUSE_COUNT
 };

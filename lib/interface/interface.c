@@ -50,7 +50,6 @@ static uint8_t id_states[INTERFACES_MAX];
 static uint16_t last_id;
 static struct vrf vrfs[VRFS_MAX];
 static struct interface_listener *listeners;
-static bool redirects;
 static struct event_timer link_timer;
 
 /* Tells all listeners that have the member. */
@@ -164,8 +163,7 @@ static void fill_entry(struct interface_entry *entry, const struct interface *in
         .vrf = interface->vrf,
         .mtu = interface->mtu,
         .flags = (uint16_t)((interface->up ? INTERFACE_UP : 0) |
-                            (((const struct live *)interface)->twin_working ? INTERFACE_TWIN : 0) |
-                            (redirects ? INTERFACE_REDIRECTS : 0)),
+                            (((const struct live *)interface)->twin_working ? INTERFACE_TWIN : 0)),
     };
     memcpy(&entry->mac_bits, interface->mac, sizeof(interface->mac));
     if (ipv4)
@@ -231,14 +229,6 @@ static void publish(void) {
 
     if (old)
         rcu_retire(NULL, free_table, NULL, (void *)(uintptr_t)old, 0);
-}
-
-void interface_set_redirects(bool allowed) {
-    if (allowed == redirects)
-        return;
-    redirects = allowed;
-    if (atomic_load_explicit(&interface_table_published, memory_order_relaxed))
-        publish();
 }
 
 void interface_set_twin_working(struct interface *interface, bool working) {
@@ -795,5 +785,4 @@ void interface_free(void) {
         id_states[id] = ID_FREE;
     }
     memset(vrfs, 0, sizeof(vrfs));
-    redirects = false;
 }

@@ -28,7 +28,6 @@ enum {
 enum {
     INTERFACE_UP = 1 << 0,        /* enabled, and the link is up */
     INTERFACE_TWIN = 1 << 1,      /* has a host twin: local packets go there */
-    INTERFACE_REDIRECTS = 1 << 2, /* may send ICMP redirects */
 };
 
 /* What workers need of one interface: one cache line. A packet may still be on its way to an
@@ -156,9 +155,6 @@ void interface_set_address_state(struct interface *interface, const struct ip_ad
 /* Enables or disables at run time. Holds until the next interface.set, or until a new configuration
  * says something else about `enabled` than the one before. */
 void interface_set_enabled(struct interface *interface, bool enabled);
-
-/* INTERFACE_REDIRECTS of all interfaces; off at first. */
-void interface_set_redirects(bool allowed);
 
 /* Said by the host side when the twin named by host_twin exists in Linux, and when it does not any
  * more; only then is the interface INTERFACE_TWIN to the workers. Not so at first. */

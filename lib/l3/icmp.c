@@ -351,11 +351,6 @@ void icmp_send_error(struct worker *worker, struct rte_mbuf *about, enum icmp_er
                 rte_cpu_to_be_32(argument));
 }
 
-void icmp_send_redirect(struct worker *worker, struct rte_mbuf *about, uint32_t gateway) {
-    if (v4_error_allowed(about) && rate_allows(worker))
-        send_v4(worker, about, V4_REDIRECT, 1, gateway);
-}
-
 /* --- echo --- */
 
 /* Changes one byte pair of an ICMP header and lets the checksum follow (RFC 1624 equation 3). */

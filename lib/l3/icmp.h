@@ -28,10 +28,6 @@ enum icmp_error {
 void icmp_send_error(struct worker *worker, struct rte_mbuf *about, enum icmp_error error,
                      uint32_t argument);
 
-/* Sends an ICMP redirect (RFC 1812 5.2.7.2): `about` should go to `gateway` on its own link (IPv4).
- */
-void icmp_send_redirect(struct worker *worker, struct rte_mbuf *about, uint32_t gateway);
-
 /* If the packet is an echo request to one of the router's addresses, turns it into the answer,
  * sends that, and returns true; the packet then is no longer the caller's. */
 bool icmp_answer_echo(struct worker *worker, struct rte_mbuf *mbuf);

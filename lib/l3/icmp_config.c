@@ -1,11 +1,9 @@
 /*
- * The section "icmp" of router.json: how many ICMP errors a worker may send, and whether it sends
- * redirects.
+ * The section "icmp" of router.json: how many ICMP errors a worker may send.
  */
 #include <stdlib.h>
 
 #include "core/section.h"
-#include "interface/interface.h"
 #include "json/decode.h"
 #include "l3/icmp.h"
 #include "l3/l3.h"
@@ -14,11 +12,10 @@ enum { RATE_MAX = 1000000, BURST_SIZE_MAX = 100000 };
 
 struct icmp_config {
     uint32_t rate_limit, burst;
-    bool redirects;
 };
 
 static void *icmp_decode(struct decode *d) {
-    static const char *const keys[] = {"rate_limit", "burst", "redirects", NULL};
+    static const char *const keys[] = {"rate_limit", "burst", NULL};
     struct icmp_config *config = calloc(1, sizeof(*config));
 
     if (!config)
@@ -29,7 +26,6 @@ static void *icmp_decode(struct decode *d) {
         decode_only_keys(d, keys);
         decode_member_u32(d, "rate_limit", 0, RATE_MAX, &config->rate_limit);
         decode_member_u32(d, "burst", 1, BURST_SIZE_MAX, &config->burst);
-        decode_member_bool(d, "redirects", &config->redirects);
     }
     return config;
 }
@@ -53,5 +49,4 @@ static void icmp_commit(const struct config *old, const struct config *new) {
     if (!config)
         return; /* the end of the program */
     icmp_set_rate(config->rate_limit, config->burst);
-    interface_set_redirects(config->redirects);
 }

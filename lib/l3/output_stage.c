@@ -188,8 +188,9 @@ static void output_one(struct worker *worker, struct burst *burst, unsigned i,
 }
 
 /* A burst of a known kind: what is the same for all packets is not looked at again. */
-static inline void output_plain(struct worker *worker, struct burst *burst, struct tally *tally,
+static inline void output_plain(struct worker *worker, struct burst *burst, struct tally *others,
                                 bool ipv6) {
+    struct tally tally = {.counters = worker->counters}; /* stays in registers, unlike `others` */
     unsigned count = (unsigned)__builtin_popcountll(burst->mask);
     const struct next_hop *hops = next_hops;
     unsigned other_ports = 0;
@@ -201,14 +202,15 @@ static inline void output_plain(struct worker *worker, struct burst *burst, stru
 
         if (unlikely(hop->type != NEXT_HOP_FORWARD || hop->tagged ||
                      mbuf->pkt_len > hop->mtu + (uint32_t)ETHER_HEADER)) {
-            output_one(worker, burst, i, tally);
+            output_one(worker, burst, i, others);
             other_ports = 1;
             continue;
         }
         forward(mbuf, rte_pktmbuf_mtod_offset(mbuf, uint8_t *, ETHER_HEADER), hop, ipv6);
         other_ports |= hop->port ^ port;
-        tally_add(tally, hop->out_interface, mbuf->pkt_len);
+        tally_add(&tally, hop->out_interface, mbuf->pkt_len);
     }
+    tally_flush(&tally);
     worker->one_port = other_ports == 0;
 }
 

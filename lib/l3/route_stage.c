@@ -200,6 +200,11 @@ static void route_special(struct worker *worker, struct burst *burst, unsigned i
     }
 }
 
+/* Equal-cost paths: the flow decides which. */
+static uint32_t choose_member(struct rte_mbuf *mbuf, const struct next_hop *group) {
+    return group->buckets[flow_hash(mbuf) & group->bucket_mask];
+}
+
 static inline void route_one(struct worker *worker, struct burst *burst, unsigned i, uint32_t id,
                              bool plain) {
     enum { SPECIAL = PACKET_LINK_MULTICAST | PACKET_LAST_HOP | PACKET_LINK_LOCAL_SOURCE };
@@ -207,13 +212,16 @@ static inline void route_one(struct worker *worker, struct burst *burst, unsigne
     struct packet_meta *meta = packet_meta(mbuf);
     const struct next_hop *hop = next_hop_get(id);
 
-    if (unlikely(hop->type == NEXT_HOP_GROUP)) {
-        id = hop->buckets[flow_hash(mbuf) & hop->bucket_mask];
-        hop = next_hop_get(id);
+    if (unlikely(hop->type != NEXT_HOP_FORWARD)) {
+        if (hop->type == NEXT_HOP_GROUP) {
+            id = choose_member(mbuf, hop);
+            hop = next_hop_get(id);
+        }
+        plain = false;
     }
     meta->next_hop = id;
     meta->out_interface = hop->out_interface;
-    if (unlikely(hop->type != NEXT_HOP_FORWARD || (!plain && meta->flags & SPECIAL)))
+    if (unlikely(!plain && (hop->type != NEXT_HOP_FORWARD || meta->flags & SPECIAL)))
         route_special(worker, burst, i, hop);
 }
 
