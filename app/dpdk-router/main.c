@@ -32,6 +32,7 @@
 #include "core/worker.h"
 #include "host/host.h"
 #include "interface/interface.h"
+#include "l3/l3.h"
 #include "options.h"
 
 static bool stop_wanted;
@@ -160,8 +161,22 @@ static void run(void) {
     }
 }
 
+/* The last router advertisements; workers get two turns, enough to empty their rings of them. */
+static void say_farewell(void) {
+    enum { TURNS = 2 };
+
+    l3_farewell();
+    for (unsigned turn = 0; turn < TURNS; turn++) {
+        if (shared_lcore)
+            worker_turn(worker_get(0));
+        rcu_synchronize();
+    }
+}
+
 /* Order matters: interfaces go down in good order while workers still send, then the workers stop. */
-static void stop_parts(void) {
+static void stop_parts(bool forwarding) {
+    if (forwarding)
+        say_farewell();
     control_unload();
     workers_stop();
     control_stop();
@@ -207,7 +222,7 @@ static int run_router(const struct options *options, uint64_t start_tsc) {
     } else {
         log_error("main", "cannot start: %s", strerror(-error));
     }
-    stop_parts();
+    stop_parts(error == 0);
     return error == 0 ? 0 : error == -EINVAL ? EXIT_USAGE : EXIT_FAILURE;
 }
 
@@ -238,7 +253,7 @@ int main(int argc, char **argv) {
                 "dpdk-router: DPDK's EAL did not start: %s; check the EAL options, hugepages "
                 "(/proc/sys/vm/nr_hugepages, a mounted hugetlbfs) and permissions\n",
                 rte_strerror(rte_errno));
-        return EXIT_USAGE;
+        return rte_errno == EINVAL ? EXIT_USAGE : EXIT_FAILURE;
     }
     /* No rte_eal_cleanup(): it races with EAL's interrupt thread (seen to crash in 22.11), and with
      * --in-memory it has nothing to put back that the end of the process does not. */

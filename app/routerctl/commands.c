@@ -57,8 +57,8 @@ const struct command commands[] = {
     {"neighbour flush [INTERFACE]", "Forget all learned entries", "neighbour.flush", .render = show_count},
 
     {"interface", "Switch interfaces on and off", .flags = COMMAND_GROUP},
-    {"interface up:admin INTERFACE:name", "Switch an interface on, until the next start", .method = "interface.set"},
-    {"interface down:admin INTERFACE:name", "Switch an interface off, until the next start",
+    {"interface up:admin INTERFACE:name", "Switch an interface on", .method = "interface.set"},
+    {"interface down:admin INTERFACE:name", "Switch an interface off",
      .method = "interface.set"},
 
     {"clear", "Reset counters", .flags = COMMAND_GROUP},

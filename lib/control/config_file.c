@@ -174,7 +174,7 @@ static int fill(int fd, const json_t *document, const struct stat *status) {
     if (fchmod(fd, mode) != 0) {
         return -errno;
     }
-    char *text = json_dumps(document, JSON_INDENT(2));
+    char *text = json_dumps(document, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     if (!text) {
         return -ENOMEM;
     }

@@ -84,7 +84,7 @@ static enum config_result install(const json_t *document, struct problems *probl
     if (!config) {
         return CONFIG_INVALID;
     }
-    char *text = json_dumps(document, JSON_COMPACT);
+    char *text = json_dumps(document, JSON_COMPACT | JSON_REAL_PRECISION(9));
     if (!text) {
         problems_add(problems, "$", "cannot be applied: out of memory");
         config_free(config);

@@ -94,7 +94,7 @@ static int write_callback(const char *text, size_t length, void *context) {
  * made for want of memory. */
 static void write_reply(struct connection *c, json_t *reply) {
     if (!reply ||
-        json_dump_callback(reply, write_callback, c, JSON_COMPACT | JSON_ENCODE_ANY) != 0) {
+        json_dump_callback(reply, write_callback, c, JSON_COMPACT | JSON_REAL_PRECISION(9) | JSON_ENCODE_ANY) != 0) {
         c->failed = true;
     }
     json_decref(reply);

@@ -5,7 +5,8 @@
  * connected prefixes, one that claims one of the router's addresses, or one with a group address as
  * hardware address is never learnt, and who did not ask for us only updates an entry that exists.
  *
- * What can go wrong: buffers run out; the frame is not sent then, and whoever needed it tries again.
+ * What can go wrong: buffers run out; the frame is not sent then, and whoever needed it tries
+ * again.
  */
 #include <errno.h>
 #include <rte_arp.h>
@@ -23,7 +24,7 @@
 #include "l3/protocol.h"
 
 enum {
-    FRAME_MIN = 60, /* IEEE 802.3, without FCS: not every driver pads */
+    FRAME_MIN = 60,                /* IEEE 802.3, without FCS: not every driver pads */
     ANNOUNCE_INTERVAL_MSEC = 2000, /* RFC 5227 section 1.1: two announcements */
 };
 
@@ -44,21 +45,22 @@ enum arp_drop {
 
 static struct drop_group arp_drops = {
     .name = "arp",
-    .reasons = (const char *const[]){
-        [ARP_SHORT] = "short",
-        [ARP_NO_INTERFACE] = "no_interface",           /* gone or down since it was received */
-        [ARP_HARDWARE_TYPE] = "hardware_type",         /* not Ethernet */
-        [ARP_PROTOCOL_TYPE] = "protocol_type",         /* not IPv4 */
-        [ARP_ADDRESS_LENGTH] = "address_length",       /* not 6 and 4 */
-        [ARP_OPERATION] = "operation",                 /* neither request nor reply */
-        [ARP_SENDER_MAC] = "sender_mac",               /* group or zero hardware address */
-        [ARP_SENDER_ADDRESS] = "sender_address",       /* no host can have this address */
-        [ARP_OWN_FRAME] = "own_frame",                 /* the router's own, come back */
-        [ARP_CONFLICT] = "conflict",                   /* another host claims an own address */
-        [ARP_NOT_ON_LINK] = "sender_not_on_link",      /* answered, but not learnt */
-        [ARP_NO_BUFFER] = "no_buffer",                 /* not sent */
-        NULL,
-    },
+    .reasons =
+        (const char *const[]){
+            [ARP_SHORT] = "short",
+            [ARP_NO_INTERFACE] = "no_interface",      /* gone or down since it was received */
+            [ARP_HARDWARE_TYPE] = "hardware_type",    /* not Ethernet */
+            [ARP_PROTOCOL_TYPE] = "protocol_type",    /* not IPv4 */
+            [ARP_ADDRESS_LENGTH] = "address_length",  /* not 6 and 4 */
+            [ARP_OPERATION] = "operation",            /* neither request nor reply */
+            [ARP_SENDER_MAC] = "sender_mac",          /* group or zero hardware address */
+            [ARP_SENDER_ADDRESS] = "sender_address",  /* no host can have this address */
+            [ARP_OWN_FRAME] = "own_frame",            /* the router's own, come back */
+            [ARP_CONFLICT] = "conflict",              /* another host claims an own address */
+            [ARP_NOT_ON_LINK] = "sender_not_on_link", /* answered, but not learnt */
+            [ARP_NO_BUFFER] = "no_buffer",            /* not sent */
+            NULL,
+        },
 };
 DROP_GROUP(arp_drops)
 
@@ -142,7 +144,8 @@ struct arp_message {
 static bool read_message(struct rte_mbuf *mbuf, struct arp_message *out) {
     const struct packet_meta *meta = packet_meta(mbuf);
     struct rte_arp_hdr buffer;
-    const struct rte_arp_hdr *arp = rte_pktmbuf_read(mbuf, meta->l3_offset, sizeof(buffer), &buffer);
+    const struct rte_arp_hdr *arp =
+        rte_pktmbuf_read(mbuf, meta->l3_offset, sizeof(buffer), &buffer);
     enum arp_drop reason;
 
     out->interface = interface_by_id(meta->in_interface);
@@ -202,7 +205,8 @@ static void learn(const struct arp_message *message, bool for_us, bool to_group)
     if (gratuitous && known && view.state == NEIGHBOUR_REACHABLE)
         override = false;
     neighbour_learn(interface->id, &message->sender, message->sender_mac,
-                    !request && for_us && !to_group, override, false, possible && request && for_us);
+                    !request && for_us && !to_group, override, false,
+                    possible && request && for_us);
 }
 
 static void handle(const struct arp_message *message, bool to_group) {
@@ -287,7 +291,9 @@ static void on_up(struct interface *interface) {
     announce_later(interface);
 }
 
-static void on_down(struct interface *interface) { announce_again[interface->id] = 0; }
+static void on_down(struct interface *interface) {
+    announce_again[interface->id] = 0;
+}
 
 static void on_address_added(struct interface *interface, const struct interface_address *address) {
     if (!interface->up || address->prefix.address.family != AF_INET)

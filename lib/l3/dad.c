@@ -1,9 +1,9 @@
 /*
- * Duplicate address detection: RFC 4862 section 5.4, with the nonce of RFC 7527 so that a probe which
- * the link returns is not taken for another host's.
+ * Duplicate address detection: RFC 4862 section 5.4, with the nonce of RFC 7527 so that a probe
+ * which the link returns is not taken for another host's.
  *
- * One probe is sent after a short random delay (up to 100 ms instead of a second, so that the router
- * starts fast), and the address is the router's if nobody speaks up within RETRANS_TIMER.
+ * One probe is sent after a short random delay (up to 100 ms instead of a second, so that the
+ * router starts fast), and the address is the router's if nobody speaks up within RETRANS_TIMER.
  *
  * What can go wrong: memory; the address then stays tentative, with a message in the log.
  */

@@ -353,17 +353,36 @@ void icmp_send_error(struct worker *worker, struct rte_mbuf *about, enum icmp_er
 
 /* --- echo --- */
 
-/* Changes one byte pair of an ICMP header and lets the checksum follow (RFC 1624 equation 3). */
-static void set_type(uint8_t *icmp, uint8_t type) {
-    uint16_t old = load16(icmp), new, checksum = load16(icmp + 2);
-    uint32_t sum;
+/* One's complement sum (RFC 1071) of the packet from `offset` on, added to `sum`; in network order.
+ * Buffers may be of odd length, where rte_raw_cksum_mbuf() of DPDK 22.11 loses carries. */
+static uint16_t sum_from(const struct rte_mbuf *mbuf, uint32_t offset, uint32_t sum) {
+    bool odd = false;
+
+    for (; mbuf; mbuf = mbuf->next) {
+        if (offset >= mbuf->data_len) {
+            offset -= mbuf->data_len;
+            continue;
+        }
+
+        unsigned length = mbuf->data_len - offset;
+        uint16_t part = rte_raw_cksum(rte_pktmbuf_mtod_offset(mbuf, const void *, offset), length);
+
+        sum += odd ? rte_bswap16(part) : part;
+        odd ^= length & 1;
+        offset = 0;
+    }
+    sum = (sum & 0xffff) + (sum >> 16);
+    return (uint16_t)((sum & 0xffff) + (sum >> 16));
+}
+
+/* Sets the type and a checksum made anew: one that follows from the old one would be wrong for an
+ * answer of nothing but zeroes (RFC 1624 section 3). */
+static void finish_reply(struct rte_mbuf *mbuf, uint8_t *icmp, uint8_t type, uint32_t pseudo_sum) {
+    uint16_t checksum;
 
     icmp[0] = type;
-    new = load16(icmp);
-    sum = (uint16_t)~checksum + (uint32_t)(uint16_t)~old + new;
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    checksum = (uint16_t)~sum;
+    memset(icmp + 2, 0, 2);
+    checksum = (uint16_t)~sum_from(mbuf, packet_meta(mbuf)->l4_offset, pseudo_sum);
     memcpy(icmp + 2, &checksum, sizeof(checksum));
 }
 
@@ -377,18 +396,16 @@ static bool answer_v4(struct worker *worker, struct rte_mbuf *mbuf, uint8_t *icm
     struct packet_meta *meta = packet_meta(mbuf);
     struct rte_ipv4_hdr *ip = packet_l3(mbuf, struct rte_ipv4_hdr *);
     uint32_t source = ip->src_addr;
-    uint16_t sum = 0;
 
     /* RFC 1122 3.2.2.6: broadcast and multicast echoes may be ignored, and are (smurf). */
     if (icmp[0] != V4_ECHO || meta->flags & (PACKET_LINK_MULTICAST | PACKET_IP_MULTICAST))
         return false;
-    if (rte_raw_cksum_mbuf(mbuf, meta->l4_offset, mbuf->pkt_len - meta->l4_offset, &sum) != 0 ||
-        sum != 0xffff) {
+    if (sum_from(mbuf, meta->l4_offset, 0) != 0xffff) {
         counters_drop(worker->counters, &icmp_drops, ICMP_BAD_CHECKSUM);
         rte_pktmbuf_free(mbuf);
         return true;
     }
-    set_type(icmp, V4_ECHO_REPLY);
+    finish_reply(mbuf, icmp, V4_ECHO_REPLY, 0);
     ip->src_addr = ip->dst_addr;
     ip->dst_addr = source;
     ip->time_to_live = REPLY_TTL;
@@ -409,7 +426,7 @@ static bool answer_v6(struct worker *worker, struct rte_mbuf *mbuf, uint8_t *icm
 
     if (icmp[0] != V6_ECHO || meta->l4_offset != meta->l3_offset + IPV6_HEADER)
         return false;
-    if (rte_ipv6_udptcp_cksum_mbuf_verify(mbuf, ip, meta->l4_offset) != 0) {
+    if (sum_from(mbuf, meta->l4_offset, rte_ipv6_phdr_cksum(ip, 0)) != 0xffff) {
         counters_drop(worker->counters, &icmp_drops, ICMP_BAD_CHECKSUM);
         rte_pktmbuf_free(mbuf);
         return true;
@@ -423,16 +440,10 @@ static bool answer_v6(struct worker *worker, struct rte_mbuf *mbuf, uint8_t *icm
             return false;
         memcpy(ours, answer_from, 16);
     }
-    /* Swapping the addresses does not change the checksum; replacing a group does. */
     memcpy(ip->dst_addr, ip->src_addr, 16);
     memcpy(ip->src_addr, ours, 16);
     ip->hop_limits = REPLY_TTL;
-    icmp[0] = V6_ECHO_REPLY;
-    memset(icmp + 2, 0, 2);
-
-    uint16_t checksum = rte_ipv6_udptcp_cksum_mbuf(mbuf, ip, meta->l4_offset);
-
-    memcpy(icmp + 2, &checksum, sizeof(checksum));
+    finish_reply(mbuf, icmp, V6_ECHO_REPLY, rte_ipv6_phdr_cksum(ip, 0));
     meta->flags = PACKET_FROM_ROUTER | PACKET_IPV6;
     send_reply(worker, mbuf, interface);
     return true;

@@ -6,6 +6,7 @@
 
 #include "l3/connected.h"
 #include "l3/flow_hash.h"
+#include "l3/nd.h"
 #include "l3/neighbour.h"
 #include "l3/next_hop.h"
 #include "l3/protocol.h"
@@ -30,3 +31,5 @@ int l3_init(void) {
     }
     return 0;
 }
+
+void l3_farewell(void) { ra_shutdown(); }

@@ -25,3 +25,7 @@ extern struct prefix_trie *_Atomic fib6_of_vrf[VRFS_MAX];
 /* Brings up everything in this folder; once, after punt_init() and interface_init(), before the first
  * configuration. 0 or negative errno. Called by the section "icmp". */
 int l3_init(void);
+
+/* Takes leave of the hosts on the links (a last router advertisement, RFC 4861 section 6.2.5). To be
+ * called while the workers still run, before the interfaces go. */
+void l3_farewell(void);

@@ -19,8 +19,10 @@ enum {
 const struct interface_address *link_own(const struct interface *interface,
                                          const struct ip_address *address) {
     for (unsigned i = 0; i < interface->address_count; i++) {
-        if (ip_address_compare(&interface->addresses[i].prefix.address, address) == 0)
-            return &interface->addresses[i];
+        const struct interface_address *own = &interface->addresses[i];
+
+        if (ip_address_compare(&own->prefix.address, address) == 0)
+            return own->state != ADDRESS_DUPLICATE ? own : NULL;
     }
     return NULL;
 }

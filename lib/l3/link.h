@@ -10,7 +10,8 @@
 #include "core/ip.h"
 #include "interface/interface.h"
 
-/* The interface's own address that equals `address`, in any state; NULL if there is none. */
+/* The interface's own address that equals `address`, tentative or valid; NULL if there is none. A
+ * duplicate one is not the router's: another host has it, and is a neighbour like any other. */
 const struct interface_address *link_own(const struct interface *interface,
                                          const struct ip_address *address);
 

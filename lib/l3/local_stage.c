@@ -112,7 +112,7 @@ static enum punt_class punt_class_of(struct rte_mbuf *mbuf) {
     }
 }
 
-static bool is_neighbour_discovery(struct rte_mbuf *mbuf) {
+static bool is_for_discovery(struct rte_mbuf *mbuf) {
     const struct packet_meta *meta = packet_meta(mbuf);
 
     if (!(meta->flags & PACKET_IPV6) || meta->l4_protocol != IPPROTO_ICMPV6 ||
@@ -121,7 +121,8 @@ static bool is_neighbour_discovery(struct rte_mbuf *mbuf) {
 
     uint8_t type = *rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, meta->l4_offset);
 
-    return type >= 133 && type <= 137; /* router solicitation ... redirect, RFC 4861 */
+    /* Router solicitation to redirect (RFC 4861), and queries for multicast listeners (RFC 3810). */
+    return (type >= 133 && type <= 137) || type == 130;
 }
 
 /* A program that no longer is there, or never was, says so: port unreachable (RFC 1122 4.1.3.1). The
@@ -140,7 +141,7 @@ static void deliver(struct worker *worker, struct rte_mbuf *mbuf) {
     const struct interface_table *table = interface_table();
     struct packet_meta *meta = packet_meta(mbuf);
 
-    if (is_neighbour_discovery(mbuf)) {
+    if (is_for_discovery(mbuf)) {
         punt(worker, mbuf, PUNT_ARP);
         return;
     }

@@ -3,9 +3,10 @@
  * listens to, so that switches which look into these messages pass the neighbours' solicitations.
  *
  * Groups are the solicited-node groups of all addresses, and all-routers. State-change reports are
- * sent when a group is joined and again when the interface's first address is valid (RFC 3590: reports
- * from :: may be ignored); a query is answered with all groups after a random part of the time it
- * allows. Queries for one group get the same answer: it says more than was asked, but no wrong thing.
+ * sent when a group is joined and again when the interface's first address is valid (RFC 3590:
+ * reports from :: may be ignored); a query is answered with all groups after a random part of the
+ * time it allows. Queries for one group get the same answer: it says more than was asked, but no
+ * wrong thing.
  */
 #include <rte_random.h>
 #include <string.h>
@@ -112,7 +113,9 @@ void mld_leave(const struct interface *interface, const struct ip_address *addre
         report_one(interface, CHANGE_TO_INCLUDE, &group);
 }
 
-void mld_join_all(const struct interface *interface) { report_all(interface, CHANGE_TO_EXCLUDE); }
+void mld_join_all(const struct interface *interface) {
+    report_all(interface, CHANGE_TO_EXCLUDE);
+}
 
 static void answer(struct event_timer *timer) {
     const struct interface *interface = interface_by_id((uint16_t)(timer - answers));
@@ -157,4 +160,6 @@ void mld_query(const struct nd_packet *packet) {
     event_timer_start(timer, rte_rand_max((uint64_t)most + 1));
 }
 
-void mld_stop(const struct interface *interface) { event_timer_stop(&answers[interface->id]); }
+void mld_stop(const struct interface *interface) {
+    event_timer_stop(&answers[interface->id]);
+}

@@ -3,11 +3,12 @@
  * neighbours, and what interfaces' addresses need of the protocol.
  *
  * A hop limit of 255 proves that a packet comes from the link, nothing more: its contents may be
- * forged. Nothing is learnt about addresses that the link cannot have, nor about the router's own, and
- * what a host did not ask the router for only changes entries that exist. Redirects and other routers'
- * advertisements are for hosts; the router counts and ignores them.
+ * forged. Nothing is learnt about addresses that the link cannot have, nor about the router's own,
+ * and what a host did not ask the router for only changes entries that exist. Redirects and other
+ * routers' advertisements are for hosts; the router counts and ignores them.
  *
- * What can go wrong: buffers run out; the packet is not sent then, and whoever needed it tries again.
+ * What can go wrong: buffers run out; the packet is not sent then, and whoever needed it tries
+ * again.
  */
 #include <string.h>
 
@@ -35,34 +36,37 @@ enum {
 
 static struct drop_group nd_drops = {
     .name = "nd",
-    .reasons = (const char *const[]){
-        [ND_SHORT] = "short",
-        [ND_TOO_LONG] = "too_long",
-        [ND_NO_INTERFACE] = "no_interface",             /* gone or down since it was received */
-        [ND_NOT_ICMPV6] = "not_icmpv6",
-        [ND_FRAGMENTED] = "fragmented",                 /* RFC 6980 */
-        [ND_HOP_LIMIT_BAD] = "hop_limit",
-        [ND_CHECKSUM] = "checksum",
-        [ND_CODE] = "code",
-        [ND_TYPE] = "type",
-        [ND_OPTION_LENGTH] = "option_length",           /* zero, or more than there is */
-        [ND_SOURCE] = "source_address",
-        [ND_DESTINATION] = "destination_address",
-        [ND_TARGET] = "target_address",
-        [ND_LINK_OPTION] = "link_layer_option",         /* no host's, or where none may be */
-        [ND_SOLICITED_FLAG] = "solicited_flag",         /* in an advertisement to a group */
-        [ND_OWN_PACKET] = "own_packet",                 /* the router's own, come back */
-        [ND_CONFLICT] = "conflict",                     /* another host claims an own address */
-        [ND_NOT_ON_LINK] = "source_not_on_link",        /* answered, but not learnt */
-        [ND_IGNORED_ADVERTISEMENT] = "router_advertisement", /* another router's */
-        [ND_IGNORED_REDIRECT] = "redirect",
-        [ND_NO_BUFFER] = "no_buffer",                   /* not sent */
-        NULL,
-    },
+    .reasons =
+        (const char *const[]){
+            [ND_SHORT] = "short",
+            [ND_TOO_LONG] = "too_long",
+            [ND_NO_INTERFACE] = "no_interface", /* gone or down since it was received */
+            [ND_NOT_ICMPV6] = "not_icmpv6",
+            [ND_FRAGMENTED] = "fragmented", /* RFC 6980 */
+            [ND_HOP_LIMIT_BAD] = "hop_limit",
+            [ND_CHECKSUM] = "checksum",
+            [ND_CODE] = "code",
+            [ND_TYPE] = "type",
+            [ND_OPTION_LENGTH] = "option_length", /* zero, or more than there is */
+            [ND_SOURCE] = "source_address",
+            [ND_DESTINATION] = "destination_address",
+            [ND_TARGET] = "target_address",
+            [ND_LINK_OPTION] = "link_layer_option",  /* no host's, or where none may be */
+            [ND_SOLICITED_FLAG] = "solicited_flag",  /* in an advertisement to a group */
+            [ND_OWN_PACKET] = "own_packet",          /* the router's own, come back */
+            [ND_CONFLICT] = "conflict",              /* another host claims an own address */
+            [ND_NOT_ON_LINK] = "source_not_on_link", /* answered, but not learnt */
+            [ND_IGNORED_ADVERTISEMENT] = "router_advertisement", /* another router's */
+            [ND_IGNORED_REDIRECT] = "redirect",
+            [ND_NO_BUFFER] = "no_buffer", /* not sent */
+            NULL,
+        },
 };
 DROP_GROUP(nd_drops)
 
-void nd_count(enum nd_drop reason) { counters_drop(control_counters(), &nd_drops, reason); }
+void nd_count(enum nd_drop reason) {
+    counters_drop(control_counters(), &nd_drops, reason);
+}
 
 /* ---- sending ---- */
 
@@ -98,8 +102,8 @@ void nd_send_announcement(const struct interface *interface, const struct ip_add
 
 /* ---- receiving ---- */
 
-/* Another host has an address that is the router's already. RFC 4862 leaves what to do to the node; a
- * router keeps its address and says so. */
+/* Another host has an address that is the router's already. RFC 4862 leaves what to do to the node;
+ * a router keeps its address and says so. */
 static void handle_conflict(const struct interface *interface, const struct ip_address *address,
                             const uint8_t mac[6]) {
     static struct log_limit limit;
@@ -341,8 +345,8 @@ static bool is_ipv6(const struct interface_address *address) {
     return address->prefix.address.family == AF_INET6;
 }
 
-/* A link that was down may be another link now: duplicates get another chance, and all addresses that
- * were valid are announced. */
+/* A link that was down may be another link now: duplicates get another chance, and all addresses
+ * that were valid are announced. */
 static void on_up(struct interface *interface) {
     struct ip_address duplicates[INTERFACE_ADDRESSES_MAX];
     unsigned count = 0;
@@ -414,7 +418,9 @@ static void on_address_removed(struct interface *interface,
     ra_update(interface, true);
 }
 
-static void on_changed(struct interface *interface) { ra_update(interface, false); }
+static void on_changed(struct interface *interface) {
+    ra_update(interface, false);
+}
 
 static struct interface_listener listener = {
     .up = on_up,

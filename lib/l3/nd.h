@@ -97,8 +97,8 @@ struct nd_options {
     const uint8_t *nonce;                     /* ND_NONCE_LENGTH bytes */
 };
 
-/* Reads the options, which start `offset` bytes into the message. False with the reason counted when
- * one has length zero, is cut short, or is no Ethernet host's address. */
+/* Reads the options, which start `offset` bytes into the message. False with the reason counted
+ * when one has length zero, is cut short, or is no Ethernet host's address. */
 bool nd_read_options(const struct nd_packet *packet, size_t offset, struct nd_options *out);
 
 /* A message being built. */
@@ -109,13 +109,13 @@ struct nd_message {
 
 /* Starts a message of this type with code 0; `length` bytes (at least 4), zero behind the type. */
 void nd_start(struct nd_message *message, uint8_t type, size_t length);
-/* Adds an option of `length` bytes (a multiple of 8), zero but for type and length; returns its place.
- * The caller sees to it that there is room. */
+/* Adds an option of `length` bytes (a multiple of 8), zero but for type and length; returns its
+ * place. The caller sees to it that there is room. */
 uint8_t *nd_add_option(struct nd_message *message, uint8_t type, size_t length);
 void nd_add_link_option(struct nd_message *message, uint8_t type, const uint8_t mac[6]);
 
-/* Sends the message, whose checksum is filled in. `link_destination` NULL: that of the group that is
- * the destination. `router_alert` puts the hop-by-hop option of RFC 2711 in front. */
+/* Sends the message, whose checksum is filled in. `link_destination` NULL: that of the group that
+ * is the destination. `router_alert` puts the hop-by-hop option of RFC 2711 in front. */
 void nd_transmit(const struct interface *interface, const uint8_t *link_destination,
                  const struct ip_address *source, const struct ip_address *destination,
                  uint8_t hop_limit, bool router_alert, struct nd_message *message);
@@ -161,6 +161,6 @@ void ra_stop(const struct interface *interface);
 /* Somebody wants an advertisement. */
 void ra_solicited(const struct interface *interface);
 
-/* Tells all hosts that the router goes away (RFC 4861 section 6.2.5), to be called before the workers
- * are stopped. */
+/* Tells all hosts that the router goes away (RFC 4861 section 6.2.5), to be called before the
+ * workers are stopped. */
 void ra_shutdown(void);

@@ -1,6 +1,6 @@
 /*
- * Neighbour Discovery packets: the checks that all received ones pass (RFC 4861 sections 6.1 and 7.1),
- * and what all that are sent look like.
+ * Neighbour Discovery packets: the checks that all received ones pass (RFC 4861 sections 6.1
+ * and 7.1), and what all that are sent look like.
  *
  * Received packets may be forged, cut short, or in several buffers, so they are copied whole before
  * anybody looks at them, and every read is checked against the copy's length.
@@ -28,8 +28,8 @@ const struct ip_address nd_all_routers = {
     .family = AF_INET6, .bytes = {0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02}};
 
 struct ip_address nd_solicited_node(const struct ip_address *address) {
-    struct ip_address group = {
-        .family = AF_INET6, .bytes = {0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x01, 0xff}};
+    struct ip_address group = {.family = AF_INET6,
+                               .bytes = {0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x01, 0xff}};
 
     memcpy(group.bytes + 13, address->bytes + 13, 3);
     return group;
@@ -60,8 +60,8 @@ static uint16_t checksum(const struct ip_address *source, const struct ip_addres
 
 /* ---- receiving ---- */
 
-/* Finds the ICMPv6 message behind a hop-by-hop header, which MLD packets have. Other extension headers
- * have no place in these packets, and fragments must not be taken (RFC 6980). */
+/* Finds the ICMPv6 message behind a hop-by-hop header, which MLD packets have. Other extension
+ * headers have no place in these packets, and fragments must not be taken (RFC 6980). */
 static bool find_message(struct nd_packet *packet, size_t length) {
     size_t offset = IPV6_HEADER_LENGTH;
     uint8_t next = packet->bytes[6];
@@ -213,9 +213,14 @@ void nd_transmit(const struct interface *interface, const uint8_t *link_destinat
                  const struct ip_address *source, const struct ip_address *destination,
                  uint8_t hop_limit, bool router_alert, struct nd_message *message) {
     static const uint8_t alert[HOP_BY_HOP_LENGTH] = {
-        IPPROTO_ICMPV6, 0, /* next header; length: 8 bytes */
-        5, 2, 0, 0,        /* router alert: MLD (RFC 2711) */
-        1, 0,              /* PadN */
+        IPPROTO_ICMPV6,
+        0, /* next header; length: 8 bytes */
+        5,
+        2,
+        0,
+        0, /* router alert: MLD (RFC 2711) */
+        1,
+        0, /* PadN */
     };
     size_t extension = router_alert ? HOP_BY_HOP_LENGTH : 0;
     size_t payload = extension + message->length;

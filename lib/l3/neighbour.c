@@ -1,12 +1,13 @@
 /*
- * The neighbour table: states and timers of RFC 4861 section 7.3 for IPv6 and IPv4 neighbours alike.
+ * The neighbour table: states and timers of RFC 4861 section 7.3 for IPv6 and IPv4 neighbours
+ * alike.
  *
  * Where this goes beyond the RFC:
  *
  *   - a neighbour that does not answer its three unicast probes is asked three times by multicast
  *     before it counts as failed, because it may only have got another link-layer address;
- *   - a gateway (referenced by routes) is never left STALE: it is probed when its confirmation ends,
- *     so that it is ready when traffic comes, and known to be dead before;
+ *   - a gateway (referenced by routes) is never left STALE: it is probed when its confirmation
+ *     ends, so that it is ready when traffic comes, and known to be dead before;
  *   - a failed gateway is asked once a second, while its packets get ICMP errors at once; any other
  *     failed neighbour is asked again when a packet needs it, not before a second is over.
  *
@@ -17,8 +18,8 @@
  * What can go wrong: hosts that scan the prefix, or invent neighbours. Requests per second and
  * interface, unresolved entries and held packets are all limited, and where a limit is reached the
  * oldest gives way to the newest, so that a real neighbour gets its chance in the middle of a scan.
- * Gateways and static entries never give way. Who cannot be entered at all loses its packets, counted
- * as table_full.
+ * Gateways and static entries never give way. Who cannot be entered at all loses its packets,
+ * counted as table_full.
  */
 #include "l3/neighbour.h"
 
@@ -55,15 +56,15 @@ enum {
     WHEEL_SLOTS = 1024,   /* later deadlines go round more than once */
     WORK_PER_TURN = 4096, /* entries */
 
-    USED_POLL_MSEC = 1000,         /* how often a STALE entry is looked at */
-    STALE_KEEP_MSEC = 20 * 60000,  /* an unused STALE entry is dropped then */
-    FAILED_RETRY_MSEC = 1000,      /* at most one attempt in this time */
-    FAILED_KEEP_MSEC = 30000,      /* a FAILED entry that nobody asks for is dropped then */
-    ANSWER_MSEC = 3000,            /* an answer that comes later than this was not asked for */
+    USED_POLL_MSEC = 1000,        /* how often a STALE entry is looked at */
+    STALE_KEEP_MSEC = 20 * 60000, /* an unused STALE entry is dropped then */
+    FAILED_RETRY_MSEC = 1000,     /* at most one attempt in this time */
+    FAILED_KEEP_MSEC = 30000,     /* a FAILED entry that nobody asks for is dropped then */
+    ANSWER_MSEC = 3000,           /* an answer that comes later than this was not asked for */
     FAILED_MAX = NEIGHBOURS_INCOMPLETE_MAX,
 
-    /* Requests per second and interface, and how many may come at once. Those for unknown hosts have
-     * a budget of their own, so that a scan does not keep known ones from being confirmed. */
+    /* Requests per second and interface, and how many may come at once. Those for unknown hosts
+     * have a budget of their own, so that a scan does not keep known ones from being confirmed. */
     NEW_PER_SECOND = 200,
     NEW_BURST = 50,
     KNOWN_PER_SECOND = 500,
@@ -84,18 +85,19 @@ enum neighbour_drop {
 
 static struct drop_group neighbour_drops = {
     .name = "neighbour",
-    .reasons = (const char *const[]){
-        [DROP_QUEUE_FULL] = "queue_full",         /* NEIGHBOUR_HOLD_MAX wait for this neighbour */
-        [DROP_HOLD_FULL] = "hold_full",           /* NEIGHBOUR_HOLD_TOTAL_MAX wait altogether */
-        [DROP_TABLE_FULL] = "table_full",         /* no entry, or no next hop, could be made */
-        [DROP_EVICTED] = "evicted",               /* waited for one that gave way to a newer one */
-        [DROP_REMOVED] = "removed",               /* waited for one that was deleted */
-        [DROP_INTERFACE_DOWN] = "interface_down",
-        [DROP_NO_NEIGHBOUR] = "no_neighbour",     /* its next hop is gone since the lookup */
-        [DROP_NOT_ON_LINK] = "not_on_link",       /* no host of that interface can have the address */
-        [DROP_MALFORMED] = "malformed",           /* shorter than its own IP header */
-        NULL,
-    },
+    .reasons =
+        (const char *const[]){
+            [DROP_QUEUE_FULL] = "queue_full", /* NEIGHBOUR_HOLD_MAX wait for this neighbour */
+            [DROP_HOLD_FULL] = "hold_full",   /* NEIGHBOUR_HOLD_TOTAL_MAX wait altogether */
+            [DROP_TABLE_FULL] = "table_full", /* no entry, or no next hop, could be made */
+            [DROP_EVICTED] = "evicted",       /* waited for one that gave way to a newer one */
+            [DROP_REMOVED] = "removed",       /* waited for one that was deleted */
+            [DROP_INTERFACE_DOWN] = "interface_down",
+            [DROP_NO_NEIGHBOUR] = "no_neighbour", /* its next hop is gone since the lookup */
+            [DROP_NOT_ON_LINK] = "not_on_link", /* no host of that interface can have the address */
+            [DROP_MALFORMED] = "malformed",     /* shorter than its own IP header */
+            NULL,
+        },
 };
 DROP_GROUP(neighbour_drops)
 
@@ -108,7 +110,7 @@ struct neighbour;
 struct held {
     struct rte_mbuf *mbuf;
     struct neighbour *owner;
-    bool gleaned; /* its destination is the neighbour itself; otherwise it goes through the gateway */
+    bool gleaned; /* its destination is the neighbour itself, which is not just the gateway */
     TAILQ_ENTRY(held) in_all;
     TAILQ_ENTRY(held) in_queue;
 };
@@ -123,12 +125,12 @@ struct neighbour {
     uint8_t probes; /* requests sent in this state */
     bool has_mac;
     bool is_router;
-    bool gleaned;     /* workers found it through a glean next hop: wants a host route */
-    bool host_route;  /* is in the RIB */
-    bool l2_set;      /* the next hop's header holds `mac` */
-    uint8_t shown;    /* enum next_hop_type: the type that the next hop has */
-    uint8_t age;      /* enum age_class */
-    bool armed;       /* is in the wheel */
+    bool gleaned;    /* workers found it through a glean next hop: wants a host route */
+    bool host_route; /* is in the RIB */
+    bool l2_set;     /* the next hop's header holds `mac` */
+    uint8_t shown;   /* enum next_hop_type: the type that the next hop has */
+    uint8_t age;     /* enum age_class */
+    bool armed;      /* is in the wheel */
     uint16_t slot;
     uint32_t next_hop; /* 0: this place in the table is free */
     uint32_t references;
@@ -204,11 +206,11 @@ static inline void sip_round(uint64_t v[4]) {
  * choose addresses that share a bucket. */
 static unsigned hash(uint16_t interface, const struct ip_address *address) {
     uint64_t words[3], v[4] = {
-        table.hash_key[0] ^ UINT64_C(0x736f6d6570736575),
-        table.hash_key[1] ^ UINT64_C(0x646f72616e646f6d),
-        table.hash_key[0] ^ UINT64_C(0x6c7967656e657261),
-        table.hash_key[1] ^ UINT64_C(0x7465646279746573),
-    };
+                           table.hash_key[0] ^ UINT64_C(0x736f6d6570736575),
+                           table.hash_key[1] ^ UINT64_C(0x646f72616e646f6d),
+                           table.hash_key[0] ^ UINT64_C(0x6c7967656e657261),
+                           table.hash_key[1] ^ UINT64_C(0x7465646279746573),
+                       };
 
     memcpy(words, address->bytes, 16);
     words[2] = (uint64_t)address->family << 16 | interface;
@@ -264,7 +266,9 @@ static void arm_at(struct neighbour *n, uint64_t deadline) {
         event_timer_start(&table.timer, TICK_MSEC - now % TICK_MSEC);
 }
 
-static void arm(struct neighbour *n, uint64_t msec) { arm_at(n, event_now() + msec); }
+static void arm(struct neighbour *n, uint64_t msec) {
+    arm_at(n, event_now() + msec);
+}
 
 static void due(struct neighbour *n);
 
@@ -335,7 +339,7 @@ static void age_update(struct neighbour *n) {
     if (class == n->age)
         return;
     age_leave(n);
-    n->age = (uint8_t)class;
+    n->age = (uint8_t) class;
     if (class >= AGE_CLASSES)
         return;
     TAILQ_INSERT_TAIL(&table.age[class], n, in_age);
@@ -372,9 +376,9 @@ static void hold(struct neighbour *n, struct rte_mbuf *mbuf, bool gleaned) {
 }
 
 /* Back to a worker, which sends it on, or answers with an ICMP error if the neighbour has failed. A
- * packet for the neighbour itself is told its next hop, as there may be no host route to find: it could
- * come back for ever. One that goes through a gateway is routed again, as its route may have changed
- * while it waited. */
+ * packet for the neighbour itself is told its next hop, as there may be no host route to find: it
+ * could come back for ever. One that goes through a gateway is routed again, as its route may have
+ * changed while it waited. */
 static void give_back(struct neighbour *n, struct rte_mbuf *mbuf, bool gleaned) {
     struct packet_meta *meta = packet_meta(mbuf);
 
@@ -424,9 +428,9 @@ static void host_route_remove(struct neighbour *n) {
     rib_delete(n->vrf, &prefix, ROUTE_NEIGHBOUR);
 }
 
-/* Link-local addresses mean nothing without their interface, so they never are routes. A host that is
- * not in a connected prefix was found through an on-link route; as nobody tells when that goes away,
- * its host route ends with each confirmation, and the next packet asks the routes again. */
+/* Link-local addresses mean nothing without their interface, so they never are routes. A host that
+ * is not in a connected prefix was found through an on-link route; as nobody tells when that goes
+ * away, its host route ends with each confirmation, and the next packet asks the routes again. */
 static bool host_route_wanted(const struct neighbour *n) {
     const struct interface *interface = interface_if_up(n);
 
@@ -467,8 +471,9 @@ static void host_route_update(struct neighbour *n) {
         return;
     }
     /* Its packets keep coming here through the connected prefix: slow, but they arrive. */
-    log_limited(&limit, LOG_LEVEL_WARNING, "neighbour", "cannot add a route to the neighbour %s: %s",
-                ip_address_text(&n->address, text), strerror(-error));
+    log_limited(&limit, LOG_LEVEL_WARNING, "neighbour",
+                "cannot add a route to the neighbour %s: %s", ip_address_text(&n->address, text),
+                strerror(-error));
 }
 
 static void show(struct neighbour *n, enum next_hop_type type) {
@@ -540,8 +545,8 @@ static bool evict(enum age_class class, const struct neighbour *spare) {
 static bool make_room(bool configured) {
     unsigned classes = configured ? AGE_CLASSES : AGE_ACTIVE;
 
-    for (unsigned class = 0; class < classes; class++) {
-        if (evict((enum age_class)class, NULL))
+    for (unsigned class = 0; class < classes; class ++) {
+        if (evict((enum age_class) class, NULL))
             return true;
     }
     return false;
@@ -599,8 +604,8 @@ static bool spend(struct budget *budget, unsigned per_second, unsigned burst, un
     return true;
 }
 
-/* False if this has to wait, when it does not count as an attempt. `first`: a packet has just made the
- * neighbour wanted. Such requests find something left when others, behind a scan, queue up. */
+/* False if this has to wait, when it does not count as an attempt. `first`: a packet has just made
+ * the neighbour wanted. Such requests find something left when others, behind a scan, queue up. */
 static bool ask(struct neighbour *n, const struct interface *interface, bool unicast, bool first) {
     bool known = n->references > 0 || n->has_mac;
 
@@ -804,8 +809,8 @@ static bool read_destination(const struct rte_mbuf *mbuf, const struct packet_me
                              struct ip_address *out) {
     bool ipv6 = (meta->flags & PACKET_IPV6) != 0;
     uint8_t buffer[16];
-    const void *bytes = rte_pktmbuf_read(mbuf, meta->l3_offset + (ipv6 ? 24u : 16u), ipv6 ? 16 : 4,
-                                         buffer);
+    const void *bytes =
+        rte_pktmbuf_read(mbuf, meta->l3_offset + (ipv6 ? 24u : 16u), ipv6 ? 16 : 4, buffer);
 
     if (!bytes)
         return false;
@@ -813,7 +818,8 @@ static bool read_destination(const struct rte_mbuf *mbuf, const struct packet_me
     return true;
 }
 
-/* The neighbour on the interface that the packet's destination is; NULL when the packet was dropped. */
+/* The neighbour on the interface that the packet's destination is; NULL when the packet was
+ * dropped. */
 static struct neighbour *glean(struct rte_mbuf *mbuf, uint16_t interface_id) {
     struct interface *interface = interface_by_id(interface_id);
     struct ip_address address;
@@ -1021,7 +1027,8 @@ static struct neighbour_view view_of(const struct neighbour *n) {
     return view;
 }
 
-void neighbour_each(uint16_t interface, bool (*visit)(const struct neighbour_view *view, void *context),
+void neighbour_each(uint16_t interface,
+                    bool (*visit)(const struct neighbour_view *view, void *context),
                     void *context) {
     for (unsigned i = 0; i < table.used_places; i++) {
         const struct neighbour *n = &table.entries[i];
@@ -1062,7 +1069,8 @@ static void one_up(struct neighbour *n, const void *context) {
     const struct interface *interface = context;
 
     next_hop_set_interface(n->next_hop, interface->id, interface->port->id, interface->mtu);
-    n->vrf = interface->vrf; /* an entry that routes held on to may find itself on a new interface */
+    /* An entry that routes held on to may find itself on a new interface. */
+    n->vrf = interface->vrf;
     n->l2_set = false;
     if (n->state == NEIGHBOUR_STATIC)
         enter(n, NEIGHBOUR_STATIC, NEXT_HOP_FORWARD);
@@ -1118,13 +1126,21 @@ static void one_address_removed(struct neighbour *n, const void *context) {
         host_route_update(n);
 }
 
-static void on_up(struct interface *interface) { each(interface, one_up, interface); }
+static void on_up(struct interface *interface) {
+    each(interface, one_up, interface);
+}
 
-static void on_down(struct interface *interface) { each(interface, one_down, NULL); }
+static void on_down(struct interface *interface) {
+    each(interface, one_down, NULL);
+}
 
-static void on_removed(struct interface *interface) { each(interface, one_removed, NULL); }
+static void on_removed(struct interface *interface) {
+    each(interface, one_removed, NULL);
+}
 
-static void on_changed(struct interface *interface) { each(interface, one_changed, interface); }
+static void on_changed(struct interface *interface) {
+    each(interface, one_changed, interface);
+}
 
 static void on_address_added(struct interface *interface, const struct interface_address *address) {
     each(interface, one_address_added, address);

@@ -1,9 +1,9 @@
 /*
  * The section "neighbours" of router.json: static neighbours.
  *
- * What can go wrong at run time: the neighbour table is full; the entry is then missing, with a message
- * in the log. Interfaces that change their identity lose their entries, so each commit sets all of the
- * new configuration's, not only those that differ.
+ * What can go wrong at run time: the neighbour table is full; the entry is then missing, with a
+ * message in the log. Interfaces that change their identity lose their entries, so each commit sets
+ * all of the new configuration's, not only those that differ.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -13,8 +13,8 @@
 #include "core/log.h"
 #include "core/section.h"
 #include "interface/interface.h"
-#include "json/decode.h"
 #include "l3/neighbour.h"
+#include "json/decode.h"
 
 enum { STATIC_MAX = NEIGHBOURS_MAX / 2 };
 
@@ -165,15 +165,15 @@ static void commit(const struct config *old, const struct config *new) {
         const struct static_neighbour *entry = &before->list[i];
         const struct interface *interface = interface_by_name(entry->interface);
 
-        if (interface && (!after || !bsearch(entry, after->list, after->count,
-                                             sizeof(after->list[0]), compare)))
+        if (interface &&
+            (!after || !bsearch(entry, after->list, after->count, sizeof(after->list[0]), compare)))
             neighbour_delete(interface->id, &entry->address);
     }
     for (unsigned i = 0; after && i < after->count; i++) {
         const struct static_neighbour *entry = &after->list[i];
         const struct interface *interface = interface_by_name(entry->interface);
-        int error = interface ? neighbour_add_static(interface->id, &entry->address, entry->mac)
-                              : -ENODEV;
+        int error =
+            interface ? neighbour_add_static(interface->id, &entry->address, entry->mac) : -ENODEV;
 
         if (error == -EINVAL)
             log_warning("neighbour",

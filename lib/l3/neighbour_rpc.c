@@ -1,6 +1,6 @@
 /*
- * neighbour.list, neighbour.add, neighbour.delete and neighbour.flush. What they add lasts until it is
- * deleted or the interface goes; it is not saved.
+ * neighbour.list, neighbour.add, neighbour.delete and neighbour.flush. What they add lasts until it
+ * is deleted or the interface goes; it is not saved.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -8,9 +8,9 @@
 
 #include "core/event.h"
 #include "interface/interface.h"
+#include "l3/neighbour.h"
 #include "json/decode.h"
 #include "json/rpc.h"
-#include "l3/neighbour.h"
 
 static const char *const state_names[] = {
     [NEIGHBOUR_INCOMPLETE] = "incomplete", [NEIGHBOUR_REACHABLE] = "reachable",
@@ -162,8 +162,8 @@ static json_t *neighbour_add(struct rpc_request *request) {
         return NULL;
     right = decode_required(&params, "interface", &interface_at_) &&
             (interface = interface_at(request, &interface_at_)) != NULL;
-    right &= decode_required(&params, "address", &address_at) &&
-             decode_address(&address_at, &address);
+    right &=
+        decode_required(&params, "address", &address_at) && decode_address(&address_at, &address);
     right &= decode_required(&params, "mac", &mac_at) && decode_mac(&mac_at, mac);
     if (!right)
         return NULL;
@@ -195,8 +195,8 @@ static json_t *neighbour_delete_(struct rpc_request *request) {
         return NULL;
     right = decode_required(&params, "interface", &interface_at_) &&
             (interface = interface_at(request, &interface_at_)) != NULL;
-    right &= decode_required(&params, "address", &address_at) &&
-             decode_address(&address_at, &address);
+    right &=
+        decode_required(&params, "address", &address_at) && decode_address(&address_at, &address);
     if (!right)
         return NULL;
     if (neighbour_delete(interface->id, &address) != 0) {

@@ -16,7 +16,6 @@
 #include "l3/next_hop.h"
 
 enum parse_drop {
-    PARSE_OK,
     PARSE_TRUNCATED,
     PARSE_NO_INTERFACE,
     PARSE_UNKNOWN_VLAN,
@@ -24,7 +23,6 @@ enum parse_drop {
     PARSE_INTERFACE_DOWN,
     PARSE_NOT_FOR_US,
     PARSE_UNKNOWN_ETHERTYPE,
-    PARSE_ARP_TRUNCATED,
     PARSE_IPV4_VERSION,
     PARSE_IPV4_HEADER_LENGTH,
     PARSE_IPV4_TOTAL_LENGTH,
@@ -38,11 +36,12 @@ enum parse_drop {
     PARSE_IPV6_MARTIAN_DESTINATION,
     PARSE_IPV6_HOP_BY_HOP,
     PARSE_IPV6_EXTENSION_HEADER,
-    PARSE_DIVERT, /* not a drop: leave the path with meta->cause */
+    /* Not drops: */
+    PARSE_OK,
+    PARSE_DIVERT, /* leaves the path with meta->cause */
 };
 
 static const char *const reasons[] = {
-    [PARSE_OK] = "none",
     [PARSE_TRUNCATED] = "truncated",
     [PARSE_NO_INTERFACE] = "no_interface",
     [PARSE_UNKNOWN_VLAN] = "unknown_vlan",
@@ -50,7 +49,6 @@ static const char *const reasons[] = {
     [PARSE_INTERFACE_DOWN] = "interface_down",
     [PARSE_NOT_FOR_US] = "not_for_us",
     [PARSE_UNKNOWN_ETHERTYPE] = "unknown_ethertype",
-    [PARSE_ARP_TRUNCATED] = "arp_truncated",
     [PARSE_IPV4_VERSION] = "ipv4_version",
     [PARSE_IPV4_HEADER_LENGTH] = "ipv4_header_length",
     [PARSE_IPV4_TOTAL_LENGTH] = "ipv4_total_length",
@@ -191,7 +189,7 @@ static enum parse_drop parse_ipv4(struct rte_mbuf *mbuf, const struct interface_
     if (header_length > IPV4_HEADER) {
         enum parse_drop drop = ipv4_options(packet + IPV4_HEADER, header_length - IPV4_HEADER);
 
-        if (drop)
+        if (drop != PARSE_OK)
             return drop;
         flags |= PACKET_OPTIONS;
     }
@@ -271,7 +269,7 @@ static enum parse_drop ipv6_extensions(struct rte_mbuf *mbuf, const uint8_t *pac
 
             enum parse_drop drop = hop_by_hop(mbuf, packet, at, at + length, packet[24] == 0xff);
 
-            if (drop)
+            if (drop != PARSE_OK)
                 return drop;
         }
         if (next == IPPROTO_FRAGMENT) {

@@ -1,11 +1,11 @@
 /*
  * Router advertisements: RFC 4861 section 6.2.
  *
- * An interface advertises while that is configured, the interface is up and its link-local address is
- * valid. The first three go out quickly, later ones at random times; solicitations are answered by
- * multicast, not more than one advertisement in MIN_DELAY_BETWEEN_RAS. When the configuration ends the
- * advertising, or the router ends, a last one with lifetime zero sends the hosts away. An interface that
- * is disabled cannot send it any more: it goes down at once.
+ * An interface advertises while that is configured, the interface is up and its link-local address
+ * is valid. The first three go out quickly, later ones at random times; solicitations are answered
+ * by multicast, not more than one advertisement in MIN_DELAY_BETWEEN_RAS. When the configuration
+ * ends the advertising, or the router ends, a last one with lifetime zero sends the hosts away. An
+ * interface that is disabled cannot send it any more: it goes down at once.
  *
  * What can go wrong: more prefixes than fit into one packet; they are spread over several.
  */
@@ -41,8 +41,8 @@ enum {
 struct advertiser {
     uint16_t interface;
     bool active;
-    unsigned initial;        /* advertisements of the first burst that are still to come */
-    uint64_t last;           /* when the last one was sent; 0 = none yet */
+    unsigned initial; /* advertisements of the first burst that are still to come */
+    uint64_t last;    /* when the last one was sent; 0 = none yet */
     struct router_advertisement config;
     uint16_t mtu;
     struct event_timer timer;
@@ -119,8 +119,8 @@ static bool listed(const struct interface *interface, unsigned own_count,
     return false;
 }
 
-/* The prefixes of the interface's own addresses, each once, but for those that the configuration says
- * more about. Hosts make addresses only from /64 (RFC 2464). */
+/* The prefixes of the interface's own addresses, each once, but for those that the configuration
+ * says more about. Hosts make addresses only from /64 (RFC 2464). */
 static void add_own_prefixes(struct writer *w) {
     for (unsigned i = 0; i < w->interface->address_count; i++) {
         const struct interface_address *own = &w->interface->addresses[i];

@@ -400,10 +400,32 @@ static int fib_install(const struct place *place, const struct record *record) {
     return fib_store(place, record_next_hop(record));
 }
 
-static uint32_t best_of(uint32_t head) {
+static uint32_t first_usable(uint32_t head) {
     while (head != 0 && record_next_hop(record_at(head)) == 0)
         head = record_at(head)->next;
     return head;
+}
+
+/* Does the route only say that its destination is on the link of the known neighbour? */
+static bool leads_to_neighbour(const struct record *record, const struct record *neighbour) {
+    const struct next_hop *next_hop = next_hop_get(record_next_hop(record));
+
+    return next_hop->type == NEXT_HOP_GLEAN &&
+           next_hop->out_interface == next_hop_get(neighbour->target)->out_interface;
+}
+
+/* A neighbour's route fills in what a connected prefix or an on-link route leaves open. Where
+ * somebody wants something else with a host of the link, a blackhole for instance, that counts, no
+ * matter whether the host has been seen. */
+static uint32_t best_of(uint32_t head) {
+    const uint32_t best = first_usable(head);
+
+    if (best != 0 && record_at(best)->origin == ROUTE_NEIGHBOUR) {
+        const uint32_t wanted = first_usable(record_at(best)->next);
+        if (wanted != 0 && !leads_to_neighbour(record_at(wanted), record_at(best)))
+            return wanted;
+    }
+    return best;
 }
 
 /* Brings the FIB in line with the prefix's routes. `changed`: the active one has another next hop

@@ -2,7 +2,8 @@
  * Routes of all VRFs, families and origins: the routing information base.
  *
  * Per prefix each origin may have one route with up to ROUTE_PATHS_MAX next hops. The best usable
- * origin's route is installed in the FIB: the order is the order of `enum route_origin`. A route is
+ * origin's route is installed in the FIB: the order is the order of `enum route_origin`, but for a
+ * neighbour's route, which only counts where others lead to its link anyway. A route is
  * usable when at least one of its paths is: the outgoing interface is up, and the gateway is
  * on-link (in a connected prefix of the VRF, or on the named interface). When interfaces and
  * addresses come and go the routes that depend on them are looked at again.

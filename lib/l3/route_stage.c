@@ -19,7 +19,6 @@ enum route_drop {
     ROUTE_DIRECTED_BROADCAST,
     ROUTE_LINK_BROADCAST,
     ROUTE_LINK_LOCAL_SOURCE,
-    ROUTE_NO_VRF,
 };
 
 static void route_run(struct worker *worker, struct burst *burst);
@@ -34,8 +33,7 @@ static struct stage route_stage = {
                       [ROUTE_DIRECTED_BROADCAST] = "directed_broadcast",
                       [ROUTE_LINK_BROADCAST] = "link_broadcast_unicast",
                       [ROUTE_LINK_LOCAL_SOURCE] = "link_local_source",
-                      [ROUTE_NO_VRF] = "no_vrf",
-                      NULL,
+                          NULL,
                   }},
 };
 

@@ -1,7 +1,7 @@
 /*
- * What the tests of the neighbour protocols put in place of the rest of the router: interfaces, the way
- * to the workers, and (with FAKE_ROUTES defined) next hops and the RIB. Everything that goes out is
- * recorded. Included by one file of each program.
+ * What the tests of the neighbour protocols put in place of the rest of the router: interfaces, the
+ * way to the workers, and (with FAKE_ROUTES defined) next hops and the RIB. Everything that goes
+ * out is recorded. Included by one file of each program.
  */
 #pragma once
 
@@ -9,11 +9,15 @@
 #include <rte_eal.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
+#include <rte_random.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "core/counters.h"
 #include "core/event.h"
@@ -24,31 +28,49 @@
 #include "l3/next_hop.h"
 #include "l3/rib.h"
 
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
-            abort();                                                                               \
-        }                                                                                          \
+#define CHECK(condition)                                                    \
+    do {                                                                    \
+        if (!(condition)) {                                                 \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
+            abort();                                                        \
+        }                                                                   \
     } while (0)
 
 /* ---- start ---- */
 
 static struct rte_mempool *fake_pool;
 
+/* Time passes only when a test says so, however slow the machine is: the clock under the event loop
+ * stands still once the EAL has started. */
+static bool clock_stands;
+
+int clock_gettime(clockid_t clock, struct timespec *out) {
+    if (!clock_stands)
+        return (int)syscall(SYS_clock_gettime, clock, out);
+    *out = (struct timespec){.tv_sec = 1000};
+    return 0;
+}
+
 static inline void fakes_start(void) {
-    static char *arguments[] = {(char *)(uintptr_t)"test", (char *)(uintptr_t)"--no-huge",
-                                (char *)(uintptr_t)"--no-shconf", (char *)(uintptr_t)"-m",
-                                (char *)(uintptr_t)"64", (char *)(uintptr_t)"-l",
-                                (char *)(uintptr_t)"0", (char *)(uintptr_t)"--no-telemetry",
-                                (char *)(uintptr_t)"--no-pci", (char *)(uintptr_t)"--log-level=error",
+    static char *arguments[] = {(char *)(uintptr_t) "test",
+                                (char *)(uintptr_t) "--no-huge",
+                                (char *)(uintptr_t) "--no-shconf",
+                                (char *)(uintptr_t) "-m",
+                                (char *)(uintptr_t) "64",
+                                (char *)(uintptr_t) "-l",
+                                (char *)(uintptr_t) "0",
+                                (char *)(uintptr_t) "--no-telemetry",
+                                (char *)(uintptr_t) "--no-pci",
+                                (char *)(uintptr_t) "--log-level=error",
                                 NULL};
 
     CHECK(rte_eal_init(sizeof(arguments) / sizeof(arguments[0]) - 1, arguments) >= 0);
     CHECK(packet_meta_init() == 0);
-    fake_pool = rte_pktmbuf_pool_create("test", 4095, 0, 0, 2048 + RTE_PKTMBUF_HEADROOM,
-                                        SOCKET_ID_ANY);
+    fake_pool =
+        rte_pktmbuf_pool_create("test", 4095, 0, 0, 2048 + RTE_PKTMBUF_HEADROOM, SOCKET_ID_ANY);
     CHECK(fake_pool != NULL);
+    rte_srand(1);
+    clock_stands = true;
     CHECK(event_init() == 0);
 }
 
@@ -70,7 +92,9 @@ static inline void pass(uint64_t msec) {
 
 static struct counters fake_counters;
 
-struct counters *control_counters(void) { return &fake_counters; }
+struct counters *control_counters(void) {
+    return &fake_counters;
+}
 
 static inline uint64_t drops(const char *group_name, const char *reason) {
     for (const struct drop_group *group = drop_group_first(); group; group = group->next) {
@@ -109,7 +133,9 @@ static struct sent sent[SENT_MAX]; /* the first frames since forget_sent() */
 static unsigned sent_count;
 static bool no_buffers;
 
-static inline void forget_sent(void) { sent_count = 0; }
+static inline void forget_sent(void) {
+    sent_count = 0;
+}
 
 struct rte_mbuf *control_mbuf(void) {
     struct rte_mbuf *mbuf = no_buffers ? NULL : rte_pktmbuf_alloc(fake_pool);
@@ -157,7 +183,9 @@ void punt_set_handler(enum punt_class punt_class, punt_handler handler) {
     fake_handlers[punt_class] = handler;
 }
 
-static inline unsigned mbufs_out(void) { return rte_mempool_in_use_count(fake_pool); }
+static inline unsigned mbufs_out(void) {
+    return rte_mempool_in_use_count(fake_pool);
+}
 
 /* ---- interfaces ---- */
 
@@ -175,10 +203,10 @@ void interface_listen(struct interface_listener *listener) {
     *last = listener;
 }
 
-#define FAKE_TELL(member, ...)                                                                     \
-    for (struct interface_listener *l = fake_listeners; l; l = l->next) {                          \
-        if (l->member)                                                                             \
-            l->member(__VA_ARGS__);                                                                \
+#define FAKE_TELL(member, ...)                                            \
+    for (struct interface_listener *l = fake_listeners; l; l = l->next) { \
+        if (l->member)                                                    \
+            l->member(__VA_ARGS__);                                       \
     }
 
 struct interface *interface_by_id(uint16_t id) {

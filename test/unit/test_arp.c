@@ -84,10 +84,10 @@ struct frame {
     const char *sender;
     uint8_t target_mac[6];
     const char *target;
-    bool to_group;     /* came as broadcast */
+    bool to_group;      /* came as broadcast */
     unsigned l3_offset; /* 14, or 18 with a VLAN tag */
-    unsigned length;   /* bytes of ARP; 28 is whole */
-    unsigned cut;      /* the first of two segments holds so many bytes of ARP; 0 = one segment */
+    unsigned length;    /* bytes of ARP; 28 is whole */
+    unsigned cut;       /* the first of two segments holds so many bytes of ARP; 0 = one segment */
 };
 
 static struct frame request_from(const char *sender, const char *target) {
@@ -428,8 +428,8 @@ static void expect_refused(const struct frame *frame, const char *reason) {
 }
 
 static void test_malformed(void **state) {
-    static const char *const impossible[] = {"224.0.0.1", "255.255.255.255", "127.0.0.1",
-                                             "0.1.2.3", "240.0.0.1"};
+    static const char *const impossible[] = {"224.0.0.1", "255.255.255.255", "127.0.0.1", "0.1.2.3",
+                                             "240.0.0.1"};
     const struct frame good = request_from("192.0.2.7", "192.0.2.1");
     struct frame frame = good;
 

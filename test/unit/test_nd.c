@@ -1,6 +1,6 @@
 /*
- * Neighbour Discovery: the exact bytes of what is sent, what is learnt from whom, each kind of packet
- * that is refused under its name, duplicate address detection, group reports and router
+ * Neighbour Discovery: the exact bytes of what is sent, what is learnt from whom, each kind of
+ * packet that is refused under its name, duplicate address detection, group reports and router
  * advertisements. The neighbour table is a fake that records what it is told.
  */
 #include <setjmp.h>
@@ -176,8 +176,8 @@ static void receive(const struct packet *p) {
     fake_handlers[PUNT_ARP](mbuf);
 }
 
-/* Frame number `index` is exactly this one; the checksum bytes in the text do not matter, but it has to
- * be right. */
+/* Frame number `index` is exactly this one; the checksum bytes in the text do not matter, but it
+ * has to be right. */
 static void expect_sent(unsigned index, const char *text) {
     uint8_t expected[SENT_BYTES];
     unsigned length = from_hex(text, expected), offset;
@@ -491,7 +491,8 @@ static void test_malformed_solicitations(void **state) {
 
     /* Options that nobody knows are passed over. */
     struct packet p = packet("2001:db8::7", "ff02::1:ff00:1",
-                             NS(OWN) "6302" MAC_B "0000000000000000" "0101" MAC_B);
+                             NS(OWN) "6302" MAC_B "0000000000000000"
+                                     "0101" MAC_B);
 
     receive(&p);
     assert_int_equal(learnt.count, 1);
@@ -539,10 +540,11 @@ static struct interface_address *add_tentative(void) {
 
 static void test_address_nobody_has(void **state) {
     struct interface_address *own = add_tentative();
-    const char *report = ETHER("333300000016")
-        "60000000 0024 0001" OWN_LOCAL "ff020000000000000000000000000016"
-        "3a00050200000100"
-        "8f000000 0000 0001" "04000000 ff0200000000000000000001ff0abcde";
+    const char *report =
+        ETHER("333300000016") "60000000 0024 0001" OWN_LOCAL "ff020000000000000000000000000016"
+                              "3a00050200000100"
+                              "8f000000 0000 0001"
+                              "04000000 ff0200000000000000000001ff0abcde";
     uint8_t nonce[6];
     char probe[400], text[13];
 
@@ -553,9 +555,11 @@ static void test_address_nobody_has(void **state) {
     memcpy(nonce, sent[1].bytes + 80, 6);
     for (unsigned i = 0; i < 6; i++)
         snprintf(text + 2 * i, 3, "%02x", nonce[i]);
-    snprintf(probe, sizeof(probe), "%s%s", ETHER("3333ff0abcde")
-             "60000000 0020 3aff" "00000000000000000000000000000000"
-             "ff0200000000000000000001ff0abcde" NS(NEW) "0e01", text);
+    snprintf(probe, sizeof(probe), "%s%s",
+             ETHER("3333ff0abcde") "60000000 0020 3aff"
+                                   "00000000000000000000000000000000"
+                                   "ff0200000000000000000001ff0abcde" NS(NEW) "0e01",
+             text);
     expect_sent(1, probe);
     assert_int_equal(own->state, ADDRESS_TENTATIVE);
     pass(750);
@@ -681,10 +685,11 @@ static void test_address_goes_during_detection(void **state) {
     forget_sent();
     remove_address(lan, 2);
     assert_int_equal(sent_count, 1); /* leaves the group */
-    expect_sent(0, ETHER("333300000016")
-                "60000000 0024 0001" OWN_LOCAL "ff020000000000000000000000000016"
-                "3a00050200000100"
-                "8f000000 0000 0001" "03000000 ff0200000000000000000001ff0abcde");
+    expect_sent(0, ETHER("333300000016") "60000000 0024 0001" OWN_LOCAL
+                                         "ff020000000000000000000000000016"
+                                         "3a00050200000100"
+                                         "8f000000 0000 0001"
+                                         "03000000 ff0200000000000000000001ff0abcde");
     pass(5000);
     assert_int_equal(sent_count, 1);
 }
@@ -692,17 +697,18 @@ static void test_address_goes_during_detection(void **state) {
 /* ---- groups ---- */
 
 static const char all_groups[] =
-    ETHER("333300000016")
-    "60000000 004c 0001" OWN_LOCAL "ff020000000000000000000000000016"
-    "3a00050200000100"
-    "8f000000 0000 0003"
-    "02000000 ff020000000000000000000000000002"
-    "02000000 ff0200000000000000000001ff000001"
-    "02000000 ff0200000000000000000001ff000005";
+    ETHER("333300000016") "60000000 004c 0001" OWN_LOCAL "ff020000000000000000000000000016"
+                          "3a00050200000100"
+                          "8f000000 0000 0003"
+                          "02000000 ff020000000000000000000000000002"
+                          "02000000 ff0200000000000000000001ff000001"
+                          "02000000 ff0200000000000000000001ff000005";
 
 static void test_query_is_answered(void **state) {
-    struct packet p = packet("fe80::9", "ff02::1", "82000000 03e80000"
-                             "00000000000000000000000000000000" "027d0000");
+    struct packet p = packet("fe80::9", "ff02::1",
+                             "82000000 03e80000"
+                             "00000000000000000000000000000000"
+                             "027d0000");
 
     (void)state;
     add_address(lan, "2001:db8::5/64", ADDRESS_VALID); /* ::1 twice is one group */
@@ -767,9 +773,13 @@ static void advertise(bool enabled) {
     FAKE_TELL(changed, lan)
 }
 
-#define RA_START "86000000 40" "00" "0708" "00000000 00000000" "0101" MAC_OWN "05010000000005dc"
-#define PREFIX_OPTION_TEXT                                                                         \
-    "030440c0 00278d00 00093a80 00000000 20010db8000000000000000000000000"
+#define RA_START        \
+    "86000000 40"       \
+    "00"                \
+    "0708"              \
+    "00000000 00000000" \
+    "0101" MAC_OWN "05010000000005dc"
+#define PREFIX_OPTION_TEXT "030440c0 00278d00 00093a80 00000000 20010db8000000000000000000000000"
 
 static void test_router_advertisement(void **state) {
     (void)state;
@@ -779,8 +789,8 @@ static void test_router_advertisement(void **state) {
     advertise(true);
     pass(600);
     assert_int_equal(sent_count, 1);
-    expect_sent(0, ETHER("333300000001") IP6("0040", OWN_LOCAL, ALL_NODES) RA_START
-                       PREFIX_OPTION_TEXT);
+    expect_sent(0, ETHER("333300000001") IP6("0040", OWN_LOCAL, ALL_NODES)
+                       RA_START PREFIX_OPTION_TEXT);
 }
 
 static void test_all_that_can_be_advertised(void **state) {
@@ -802,10 +812,14 @@ static void test_all_that_can_be_advertised(void **state) {
     FAKE_TELL(changed, lan)
     pass(600);
     assert_int_equal(sent_count, 1);
-    expect_sent(0, ETHER("333300000001") IP6("0058", OWN_LOCAL, ALL_NODES)
-                "86000000 40c00000 00000000 00000000" "0101" MAC_OWN
-                "03044040 00001c20 00000e10 00000000 20010db8000000000000000000000000"
-                "03043880 00278d00 00093a80 00000000 20010db8000100000000000000000000");
+    expect_sent(
+        0,
+        ETHER("333300000001")
+            IP6("0058", OWN_LOCAL,
+                ALL_NODES) "86000000 40c00000 00000000 00000000"
+                           "0101" MAC_OWN
+                           "03044040 00001c20 00000e10 00000000 20010db8000000000000000000000000"
+                           "03043880 00278d00 00093a80 00000000 20010db8000100000000000000000000");
 }
 
 static void test_many_prefixes_take_several(void **state) {
@@ -843,7 +857,9 @@ static void test_times_of_advertisements(void **state) {
 }
 
 static void test_router_solicitation(void **state) {
-    struct packet p = packet("fe80::7", "ff02::2", "85000000 00000000" "0101" MAC_B);
+    struct packet p = packet("fe80::7", "ff02::2",
+                             "85000000 00000000"
+                             "0101" MAC_B);
 
     (void)state;
     receive(&p);
@@ -873,8 +889,14 @@ static void test_malformed_router_solicitations(void **state) {
     advertise(true);
     pass(60000);
     forget_sent();
-    refuse("::", "ff02::2", "85000000 00000000" "0101" MAC_B, "link_layer_option");
-    refuse("fe80::7", "ff02::2", "85000000 00000000" "0100" MAC_B, "option_length");
+    refuse("::", "ff02::2",
+           "85000000 00000000"
+           "0101" MAC_B,
+           "link_layer_option");
+    refuse("fe80::7", "ff02::2",
+           "85000000 00000000"
+           "0100" MAC_B,
+           "option_length");
     refuse("fe80::1", "ff02::2", "85000000 00000000", "own_packet");
     refuse("fe80::7", "ff02::2", "85010000 00000000", "code");
     pass(1000);

@@ -441,6 +441,21 @@ static bool is_martian(const struct ip_address *address) {
            (address->bytes[0] == 0 || address->bytes[0] == 127 || address->bytes[0] >= 240);
 }
 
+/* The best usable route of the model to one host, NULL if there is none. */
+static const struct route *model_host_route(uint16_t vrf, const struct ip_prefix *prefix) {
+    const struct model_route *config = model_find(vrf, prefix, ROUTE_CONFIG);
+    const struct model_route *rpc = model_find(vrf, prefix, ROUTE_RPC);
+
+    if (config != NULL && is_usable(&config->route))
+        return &config->route;
+    return rpc != NULL && is_usable(&rpc->route) ? &rpc->route : NULL;
+}
+
+static bool is_on_link_route(const struct route *route, uint16_t interface) {
+    return route->type == ROUTE_UNICAST && route->path_count == 1 &&
+           route->paths[0].gateway.family == 0 && route->paths[0].interface == interface;
+}
+
 /* Is this what a lookup of the address should give? */
 static bool is_expected(uint16_t vrf, const struct ip_address *address, uint32_t id) {
     const unsigned bits = ip_family_bits(address->family);
@@ -460,8 +475,14 @@ static bool is_expected(uint16_t vrf, const struct ip_address *address, uint32_t
             struct route_view view;
             const struct ip_prefix prefix = host(address);
 
-            if (rib_find(vrf, &prefix, ROUTE_NEIGHBOUR, &view))
-                return id == view.next_hop;
+            if (rib_find(vrf, &prefix, ROUTE_NEIGHBOUR, &view)) {
+                const struct route *other = model_host_route(vrf, &prefix);
+
+                return other == NULL ||
+                               is_on_link_route(other, next_hop_get(view.next_hop)->out_interface)
+                           ? id == view.next_hop
+                           : next_hop_is_route(id, other);
+            }
         }
     }
     for (unsigned i = 0; i < ROUTES; i++) {
