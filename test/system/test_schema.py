@@ -1,0 +1,333 @@
+#!/usr/bin/python3
+"""conf/router.schema.json and `dpdk-router --check` say the same: test_schema.py PATH-TO-DPDK-ROUTER
+
+Every example in conf/ must be right for both. Then a list of right and wrong configurations is given
+to both. Each case says what it is:
+
+    RIGHT   both accept it
+    WRONG   both refuse it
+    BEYOND  the program refuses it, and a schema cannot know why: references, collisions, host bits,
+            arguments of devices, the spelling of numbers. If the schema learns to say it, the case
+            becomes WRONG.
+
+Needs no root, no hugepages and no EAL. Prints TAP.
+"""
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+CONF = pathlib.Path(__file__).resolve().parent.parent.parent / "conf"
+SCHEMA = CONF / "router.schema.json"
+RIGHT, WRONG, BEYOND = "right", "wrong", "beyond"
+
+TAP = {"device": "net_tap0,iface=lan"}
+LAN = {"device": "net_tap0,iface=lan", "addresses": ["192.0.2.1/24", "2001:db8::1/64"]}
+
+
+def interface(**members):
+    return {"interfaces": {"lan": {**TAP, **members}}}
+
+
+def named(name):
+    return {"interfaces": {name: TAP}}
+
+
+def vlan(**members):
+    return {"interfaces": {"lan": LAN, "guest": {"parent": "lan", "vlan": 20, **members}}}
+
+
+def address(text):
+    return interface(addresses=[text])
+
+
+def advertise(**members):
+    return interface(router_advertisement=members)
+
+
+def advertised(**members):
+    return advertise(prefixes=[members])
+
+
+def route(**members):
+    return {"interfaces": {"lan": LAN}, "routes": [members]}
+
+
+def via(value, prefix="198.51.100.0/24", **members):
+    return route(prefix=prefix, via=value, **members)
+
+
+def neighbour(**members):
+    entry = {"interface": "lan", "address": "192.0.2.9", "mac": "02:00:00:00:00:09", **members}
+    return {"interfaces": {"lan": LAN}, "neighbours": [entry]}
+
+
+CASES = [
+    # The document.
+    (RIGHT, "nothing at all", {}),
+    (WRONG, "an array", []),
+    (WRONG, "an unknown section", {"firewall": {}}),
+    (WRONG, "a key in the wrong case", {"Interfaces": {}}),
+    (BEYOND, "a key twice", '{"mbufs": 1024, "mbufs": 2048}'),
+    (BEYOND, "a comment", '{"mbufs": 1024} // buffers'),
+    # mbufs
+    (RIGHT, "the fewest buffers", {"mbufs": 512}),
+    (RIGHT, "the most buffers", {"mbufs": 8388608}),
+    (WRONG, "too few buffers", {"mbufs": 511}),
+    (WRONG, "too many buffers", {"mbufs": 8388609}),
+    (WRONG, "buffers as text", {"mbufs": "4096"}),
+    (WRONG, "half a buffer", {"mbufs": 4096.5}),
+    (BEYOND, "an integer written as a fraction", '{"mbufs": 4096.0}'),
+    (WRONG, "null for a number", {"mbufs": None}),
+    # Interfaces: names and places.
+    (RIGHT, "a name with dots and dashes", named("lan.20-a_b")),
+    (RIGHT, "the longest name", named("a" * 31)),
+    (WRONG, "a name that is too long", named("a" * 32)),
+    (WRONG, "a name that starts with a dash", named("-lan")),
+    (WRONG, "a name with a space", named("l an")),
+    (WRONG, "an empty name", named("")),
+    (WRONG, "an interface without a place", {"interfaces": {"lan": {}}}),
+    (WRONG, "an interface that is text", {"interfaces": {"lan": "net_tap0"}}),
+    (WRONG, "an unknown key of an interface", interface(adresses=["192.0.2.1/24"])),
+    (RIGHT, "a VLAN", vlan()),
+    (RIGHT, "a VLAN with an address of its own", vlan(mac="02:00:00:00:00:02", mtu=1400)),
+    (RIGHT, "the highest VLAN", vlan(vlan=4094)),
+    (WRONG, "VLAN 0", vlan(vlan=0)),
+    (WRONG, "VLAN 4095", vlan(vlan=4095)),
+    (WRONG, "a parent without a VLAN id", {"interfaces": {"lan": LAN, "g": {"parent": "lan"}}}),
+    (WRONG, "a VLAN id without a parent", {"interfaces": {"lan": LAN, "g": {"vlan": 20}}}),
+    (WRONG, "a device and a parent", vlan(device="net_tap1")),
+    (WRONG, "queues of a VLAN", vlan(rx_queues=1)),
+    (WRONG, "promiscuous on a VLAN", vlan(promiscuous=False)),
+    (BEYOND, "a parent that does not exist", {"interfaces": {"g": {"parent": "lan", "vlan": 2}}}),
+    (BEYOND, "a VLAN of a VLAN", {"interfaces": {**vlan()["interfaces"],
+                                                 "inner": {"parent": "guest", "vlan": 3}}}),
+    (BEYOND, "a VLAN with a larger MTU than its parent", vlan(mtu=1501)),
+    (BEYOND, "one device twice", {"interfaces": {"a": TAP, "b": TAP}}),
+    # Devices.
+    (RIGHT, "a PCI address", interface(device="0000:03:00.0")),
+    (RIGHT, "a PCI address without a domain", interface(device="03:00.0")),
+    (RIGHT, "the second port of a card", interface(device="0000:03:00.0,port=1")),
+    (RIGHT, "a kind of device without glue", interface(device="net_bonding0,mode=1")),
+    (WRONG, "an empty device", interface(device="")),
+    (WRONG, "a Linux name as device", interface(device="eth1")),
+    (WRONG, "a device that is too long", interface(device="net_tap0,iface=" + "a" * 256)),
+    (WRONG, "vhost without its socket", interface(device="net_vhost0")),
+    (WRONG, "virtio_user without its path", interface(device="net_virtio_user0,queues=1")),
+    (BEYOND, "an unknown argument of a device", interface(device="net_tap0,ifname=lan")),
+    (BEYOND, "a port= that no card has", interface(device="0000:03:00.0,port=99")),
+    # MTU, MAC, queues, switches.
+    (RIGHT, "the smallest MTU", interface(mtu=68)),
+    (RIGHT, "the largest MTU", interface(mtu=9216)),
+    (WRONG, "an MTU below RFC 791", interface(mtu=67)),
+    (WRONG, "an MTU above the largest", interface(mtu=9217)),
+    (RIGHT, "the smallest MTU for IPv6", interface(mtu=1280, addresses=["2001:db8::1/64"])),
+    (WRONG, "IPv6 with a small MTU", interface(mtu=1279, addresses=["2001:db8::1/64"])),
+    (WRONG, "advertisements with a small MTU", interface(mtu=1279, router_advertisement=True)),
+    (RIGHT, "no advertisements with a small MTU", interface(mtu=1279, router_advertisement=False)),
+    (RIGHT, "a MAC address", interface(mac="02:00:5E:00:00:01")),
+    (WRONG, "a MAC address with dashes", interface(mac="02-00-5e-00-00-01")),
+    (WRONG, "a group MAC address", interface(mac="01:00:5e:00:00:01")),
+    (WRONG, "the MAC address zero", interface(mac="00:00:00:00:00:00")),
+    (RIGHT, "queues and descriptors", interface(rx_queues=64, tx_queues=1, rx_descriptors=16,
+                                                tx_descriptors=32768)),
+    (WRONG, "no queue", interface(rx_queues=0)),
+    (WRONG, "too many queues", interface(tx_queues=65)),
+    (WRONG, "too few descriptors", interface(rx_descriptors=15)),
+    (WRONG, "too many descriptors", interface(tx_descriptors=32769)),
+    (RIGHT, "an interface that is off", interface(enabled=False, promiscuous=True)),
+    (WRONG, "enabled as a number", interface(enabled=1)),
+    # Host twins.
+    (RIGHT, "the longest name of a twin", interface(host_twin="a" * 15)),
+    (RIGHT, "an odd but right name of a twin", interface(host_twin="[lan]~0")),
+    (WRONG, "a twin's name that is too long", interface(host_twin="a" * 16)),
+    (WRONG, "a twin's name with a slash", interface(host_twin="la/n")),
+    (WRONG, "a pattern as a twin's name", interface(host_twin="lan%d")),
+    (WRONG, "the loopback device as a twin", interface(host_twin="lo")),
+    (BEYOND, "one twin for two", {"interfaces": {"a": {**TAP, "host_twin": "x"},
+                                                 "b": {"device": "net_tap1", "host_twin": "x"}}}),
+    # Addresses of interfaces.
+    (RIGHT, "a point-to-point address", address("192.0.2.0/31")),
+    (RIGHT, "a single address", address("192.0.2.1/32")),
+    (RIGHT, "a link-local address", address("fe80::1/64")),
+    (RIGHT, "an IPv6 address with an IPv4 tail", address("2001:db8::192.0.2.1/64")),
+    (RIGHT, "an IPv6 address in full", address("2001:0DB8:0:0:0:0:0:1/64")),
+    (WRONG, "an address without a length", address("192.0.2.1")),
+    (WRONG, "a length that is too long", address("192.0.2.1/33")),
+    (WRONG, "an IPv6 length that is too long", address("2001:db8::1/129")),
+    (WRONG, "a length with a leading zero", address("192.0.2.1/024")),
+    (WRONG, "an octet with a leading zero", address("192.0.2.01/24")),
+    (WRONG, "an octet that is too large", address("192.0.2.256/24")),
+    (WRONG, "two gaps in an IPv6 address", address("2001::db8::1/64")),
+    (WRONG, "a zone in an IPv6 address", address("fe80::1%eth0/64")),
+    (WRONG, "length zero", address("192.0.2.1/0")),
+    (WRONG, "a multicast address", address("224.0.0.1/24")),
+    (WRONG, "an IPv6 multicast address", address("ff02::1/64")),
+    (WRONG, "a loopback address", address("127.0.0.1/8")),
+    (WRONG, "the unspecified address", address("::/64")),
+    (WRONG, "an address that is not in a list", interface(addresses="192.0.2.1/24")),
+    (RIGHT, "63 addresses", interface(addresses=["10.0.0.%d/32" % i for i in range(63)])),
+    (WRONG, "64 addresses", interface(addresses=["10.0.0.%d/32" % i for i in range(64)])),
+    (BEYOND, "a network address", address("192.0.2.0/24")),
+    (BEYOND, "a broadcast address", address("192.0.2.255/24")),
+    (BEYOND, "an anycast address", address("2001:db8::/64")),
+    (BEYOND, "one address twice", interface(addresses=["192.0.2.1/24", "192.0.2.1/25"])),
+    (BEYOND, "prefixes that overlap", {"interfaces": {
+        "a": LAN, "b": {"device": "net_tap1", "addresses": ["192.0.2.129/25"]}}}),
+    # Router advertisements.
+    (RIGHT, "advertisements with defaults", interface(router_advertisement=True)),
+    (RIGHT, "advertisements in detail", advertise(interval=4, lifetime=9000, managed=True,
+                                                  other=True, mtu=False, prefixes=[])),
+    (RIGHT, "not a default router", advertise(lifetime=0)),
+    (WRONG, "advertisements too often", advertise(interval=3)),
+    (WRONG, "a lifetime that is too long", advertise(lifetime=9001)),
+    (WRONG, "advertisements as text", interface(router_advertisement="yes")),
+    (BEYOND, "a lifetime below the interval", advertise(interval=200, lifetime=199)),
+    (RIGHT, "a prefix to advertise", advertised(prefix="2001:db8:5::/64", valid_lifetime=0xffffffff,
+                                                preferred_lifetime=0, on_link=False)),
+    (RIGHT, "a long prefix that is not autonomous",
+     advertised(prefix="2001:db8:5::/80", autonomous=False)),
+    (WRONG, "a long prefix that is autonomous", advertised(prefix="2001:db8:5::/80")),
+    (WRONG, "an IPv4 prefix to advertise", advertised(prefix="192.0.2.0/24", autonomous=False)),
+    (WRONG, "a link-local prefix to advertise", advertised(prefix="fe80::/64")),
+    (WRONG, "no prefix to advertise", advertised(on_link=True)),
+    (WRONG, "17 prefixes", advertise(prefixes=[{"prefix": "2001:db8:%x::/64" % i}
+                                               for i in range(1, 18)])),
+    (BEYOND, "preferred longer than valid",
+     advertised(prefix="2001:db8:5::/64", valid_lifetime=10, preferred_lifetime=11)),
+    # VRFs.
+    (RIGHT, "a VRF", {**interface(vrf="red"), "vrfs": {"red": {"table": 4294967295}}}),
+    (RIGHT, "the default VRF by name", interface(vrf="default")),
+    (WRONG, "a VRF without a table", {"vrfs": {"red": {}}}),
+    (WRONG, "table 0", {"vrfs": {"red": {"table": 0}}}),
+    (WRONG, "a table of Linux", {"vrfs": {"red": {"table": 254}}}),
+    (WRONG, "the default VRF configured", {"vrfs": {"default": {"table": 20}}}),
+    (BEYOND, "a VRF that does not exist", interface(vrf="red")),
+    (BEYOND, "one table twice", {"vrfs": {"a": {"table": 2}, "b": {"table": 2}}}),
+    # Neighbours.
+    (RIGHT, "a neighbour", neighbour()),
+    (RIGHT, "an IPv6 neighbour", neighbour(address="fe80::9")),
+    (WRONG, "a neighbour with a length", neighbour(address="192.0.2.9/24")),
+    (WRONG, "a multicast neighbour", neighbour(address="224.0.0.9")),
+    (WRONG, "a group address as a neighbour's", neighbour(mac="ff:ff:ff:ff:ff:ff")),
+    (WRONG, "a neighbour without a MAC address", {"neighbours": [
+        {"interface": "lan", "address": "192.0.2.9"}]}),
+    (BEYOND, "a neighbour on no interface", neighbour(interface="wan")),
+    (BEYOND, "a neighbour in no prefix", neighbour(address="198.51.100.9")),
+    # Routes.
+    (RIGHT, "a route", via("192.0.2.254")),
+    (RIGHT, "default routes", {"interfaces": {"lan": LAN}, "routes": [
+        {"prefix": "0.0.0.0/0", "via": "192.0.2.254"}, {"prefix": "::/0", "via": "2001:db8::2"}]}),
+    (RIGHT, "several next hops", via(["192.0.2.253", {"address": "192.0.2.254", "weight": 255}])),
+    (RIGHT, "IPv4 over IPv6 (RFC 8950)", via({"address": "fe80::1", "interface": "lan"})),
+    (RIGHT, "a link-local gateway beside an interface", via("fe80::1", interface="lan")),
+    (RIGHT, "an attached prefix", route(prefix="198.51.100.0/24", interface="lan")),
+    (RIGHT, "a next hop that is an interface", via({"interface": "lan"})),
+    (RIGHT, "a black hole", route(prefix="198.51.100.0/24", blackhole=True)),
+    (RIGHT, "a switch that is off", via("192.0.2.254", blackhole=False)),
+    (WRONG, "a route to nowhere", route(prefix="198.51.100.0/24")),
+    (WRONG, "only switches that are off", route(prefix="198.51.100.0/24", prohibit=False)),
+    (WRONG, "a route without a prefix", route(via="192.0.2.254")),
+    (WRONG, "a black hole with a gateway", via("192.0.2.254", blackhole=True)),
+    (WRONG, "two verdicts", route(prefix="198.51.100.0/24", unreachable=True, prohibit=True)),
+    (WRONG, "no next hops", via([])),
+    (WRONG, "33 next hops", via(["192.0.2.%d" % i for i in range(2, 35)])),
+    (WRONG, "weight 0", via({"address": "192.0.2.254", "weight": 0})),
+    (WRONG, "weight 256", via({"address": "192.0.2.254", "weight": 256})),
+    (WRONG, "a weight beside the address", via("192.0.2.254", weight=2)),
+    (WRONG, "a next hop with nothing but a weight", via({"weight": 2})),
+    (WRONG, "one next hop twice", via(["192.0.2.254", "192.0.2.254"])),
+    (WRONG, "the interface in two places",
+     via({"address": "192.0.2.254", "interface": "lan"}, interface="lan")),
+    (WRONG, "a link-local gateway without an interface", via("fe80::1")),
+    (WRONG, "an IPv6 prefix over IPv4", via("192.0.2.254", prefix="2001:db8:9::/48")),
+    (WRONG, "a multicast gateway", via("224.0.0.1")),
+    (WRONG, "a route to multicast groups", via("192.0.2.254", prefix="224.0.0.0/4")),
+    (WRONG, "a route to loopback addresses", via("192.0.2.254", prefix="127.0.0.0/8")),
+    (RIGHT, "a route that covers special addresses", via("192.0.2.254", prefix="0.0.0.0/1")),
+    (WRONG, "a route to link-local addresses", via("2001:db8::2", prefix="fe80::/10")),
+    (WRONG, "a prefix without a length", via("192.0.2.254", prefix="198.51.100.0")),
+    (BEYOND, "host bits in a prefix", via("192.0.2.254", prefix="198.51.100.1/24")),
+    (BEYOND, "a gateway on no link", via("198.51.100.1")),
+    (BEYOND, "a route by no interface", route(prefix="198.51.100.0/24", interface="wan")),
+    (BEYOND, "a route in no VRF", via("192.0.2.254", vrf="red")),
+    (BEYOND, "one route twice", {"interfaces": {"lan": LAN}, "routes": [
+        {"prefix": "10.0.0.0/8", "via": "192.0.2.254"}, {"prefix": "10.0.0.0/8",
+                                                         "blackhole": True}]}),
+    # icmp and punt.
+    (RIGHT, "no ICMP errors", {"icmp": {"rate_limit": 0, "burst": 1}}),
+    (WRONG, "redirects, which are never sent", {"icmp": {"redirects": True}}),
+    (WRONG, "a burst of none", {"icmp": {"burst": 0}}),
+    (WRONG, "too many ICMP errors", {"icmp": {"rate_limit": 1000001}}),
+    (RIGHT, "punt rates", {"punt": {"arp": 0, "resolve": 1, "ike": 1, "routing": 1,
+                                    "other": 10000000}}),
+    (WRONG, "an unknown punt class", {"punt": {"bgp": 1000}}),
+    (WRONG, "too high a punt rate", {"punt": {"other": 10000001}}),
+]
+
+
+class Checker:
+    def __init__(self, program, folder, validator):
+        self.program = program
+        self.file = pathlib.Path(folder) / "router.json"
+        self.validator = validator
+        self.count = 0
+        self.failed = 0
+
+    def check(self, text):
+        """Returns what the program and the schema think of the text: a list of problems each."""
+        self.file.write_text(text, encoding="utf-8")
+        done = subprocess.run([self.program, "--", "-c", str(self.file), "--check"],
+                              capture_output=True, text=True, timeout=60, check=False)
+        if done.returncode not in (0, 2):
+            return [f"exit status {done.returncode}: {done.stderr}"], []
+        by_program = done.stderr.splitlines() if done.returncode else []
+        try:
+            # A schema sees values, not their spelling: comments cannot be read at all.
+            errors = self.validator.iter_errors(json.loads(text.split(" //")[0]))
+            by_schema = [f"$.{'.'.join(map(str, e.absolute_path))}: {e.message}" for e in errors]
+        except ValueError as error:
+            by_schema = [str(error)]
+        return by_program, by_schema
+
+    def case(self, expected, name, text):
+        by_program, by_schema = self.check(text)
+        good = {RIGHT: not by_program and not by_schema,
+                WRONG: bool(by_program) and bool(by_schema),
+                BEYOND: bool(by_program) and not by_schema}[expected]
+        self.count += 1
+        print(f"{'ok' if good else 'not ok'} {self.count} - {expected}: {name}")
+        if not good:
+            self.failed += 1
+            print(f"#   {text[:300]}")
+            for who, problems in (("program", by_program), ("schema", by_schema)):
+                print(f"#   the {who} {'refuses it' if problems else 'accepts it'}")
+                for problem in problems[:5]:
+                    print(f"#     {problem[:300]}")
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    try:
+        import jsonschema
+    except ImportError:
+        print("1..0 # SKIP python3-jsonschema is not installed")
+        return
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    examples = sorted(path for path in CONF.glob("*.json") if path != SCHEMA)
+    print(f"1..{len(examples) + len(CASES)}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="schema-") as folder:
+        checker = Checker(sys.argv[1], folder, validator)
+        for path in examples:
+            checker.case(RIGHT, f"conf/{path.name}", path.read_text(encoding="utf-8"))
+        for expected, name, config in CASES:
+            checker.case(expected, name, config if isinstance(config, str) else json.dumps(config))
+    sys.exit(1 if checker.failed or not examples else 0)
+
+
+if __name__ == "__main__":
+    main()
