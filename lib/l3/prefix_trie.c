@@ -1,11 +1,14 @@
 /*
  * Path-compressed tree bitmap with copy-on-write updates. See prefix_trie.h for the papers.
  *
- * Shape. Nodes stand at bit positions base + 6k, where base is the number of bits that the root
- * array decides (0 or 16). A node at position `pos` holds the prefixes of lengths pos..pos+5 below
- * its key, and leads to up to 64 children by the 6 bits from pos on. It is there only
- * if it holds a prefix or has at least two children, so any path has few nodes; a node says by its
- * key which bits were skipped on the way to it.
+ * Shape. Nodes stand at bit positions base + 6k. Without a root array, base is 0. Under a root
+ * array of 16 bits it is 14, so that the first node decides two bits again that are decided
+ * already, but positions fall on 20, 26, 32, 38, 44, 50: networks are cut at multiples of four
+ * bits, and a /48 in a /32, or sixteen neighbouring /48s, then take one node less than with 16, 22,
+ * 28, 34, 40, 46. A node at position `pos` holds the prefixes of lengths pos..pos+5 below its key,
+ * and leads to up to 64 children by the 6 bits from pos on. It is there only if it holds a prefix
+ * or has at least two children, so any path has few nodes; a node says by its key which bits were
+ * skipped on the way to it.
  *
  * Prefixes within a node are numbered as in a heap: length l and bits v make 1 << l | v, 1..63. All
  * candidates for an address are then its ancestors in that heap, found by one AND with a mask, and
@@ -49,6 +52,7 @@
 enum {
     STRIDE = 6,
     ROOT_BITS = 16,
+    ROOT_BASE = 14, /* position of the first nodes under a root array; see node positions above */
     ROOT_SLOTS = 1 << ROOT_BITS,
     FEW_RESULTS = 3, /* that many values fit into the node itself */
     CACHE_LINE = 64,
@@ -57,8 +61,8 @@ enum {
 #define HUGEPAGE ((size_t)2 << 20)
 #define SMALL_CHUNK ((size_t)64 << 10)
 
-/* One cache line, so that a visit costs one miss. `field_offset` and `field_shift` are worked out
- * once per node because the lookup has better things to do; see node_stride(). */
+/* One cache line, so that a visit costs one miss. `shift` and `deep` are worked out once per node
+ * because the lookup has better things to do; see node_offset(). */
 struct prefix_node {
     uint64_t internal;            /* heap numbers of the prefixes in this node */
     uint64_t external;            /* 6-bit values that lead to a child */
@@ -66,7 +70,8 @@ struct prefix_node {
     struct prefix_node *children; /* popcount(external) nodes, in order */
     uint32_t *results;            /* popcount(internal) values if they are more than FEW_RESULTS */
     uint8_t pos;
-    uint8_t field_offset, field_shift;
+    uint8_t shift;
+    bool deep;                 /* the 6 bits do not lie in key.hi */
     uint32_t few[FEW_RESULTS]; /* the values if they are not */
 };
 _Static_assert(sizeof(struct prefix_node) == CACHE_LINE, "a node is a cache line");
@@ -109,17 +114,12 @@ struct slot_map {
     uint64_t summary[ROOT_SLOTS / 64 / 64];
 };
 
-/* Aligned, so that a test instruction can take it from memory. */
-struct key_mask {
-    _Alignas(16) struct prefix_key bits;
-};
-
 struct prefix_trie {
     /* Read by workers. */
     struct root_slot *root;
     uint32_t root_mask; /* number of slots - 1 */
-    uint8_t base;       /* position of the first nodes: ROOT_BITS or 0 */
-    struct key_mask network_mask[PREFIX_TRIE_KEY_BITS]; /* the first 0, 1, 2... bits of a key */
+    uint8_t root_bits;  /* bits that the root array decides: ROOT_BITS or 0 */
+    uint8_t base;       /* position of the first nodes: ROOT_BASE or 0 */
 
     /* The writer's. */
     struct prefix_node *shorts;
@@ -158,7 +158,7 @@ static struct prefix_key key_head(struct prefix_key key, unsigned len) {
 
 /* The 6 bits from pos on; those behind the end of the key are zero. */
 static unsigned key_stride(struct prefix_key key, unsigned pos) {
-    return (unsigned)(bits_of(key) << pos >> (128 - STRIDE));
+    return pos < PREFIX_TRIE_KEY_BITS ? (unsigned)(bits_of(key) << pos >> (128 - STRIDE)) : 0;
 }
 
 /* Number of leading bits that two keys share. */
@@ -206,33 +206,34 @@ static const uint64_t ancestors[32] = {ANCESTORS4(0),  ANCESTORS4(4),  ANCESTORS
                                        ANCESTORS4(12), ANCESTORS4(16), ANCESTORS4(20),
                                        ANCESTORS4(24), ANCESTORS4(28)};
 
-/* Says where in a key the stride from pos lies: in which two bytes, and how far from their end. The
- * last node of a path can reach behind the key's end; it gets the last two bytes and, as
- * node_stride() puts 6 zero bits behind them, still a shift to the right. */
+/* The last position whose 6 bits lie in the upper half of a key. */
+enum { LAST_HIGH_POS = 64 - STRIDE };
+
 static void node_set_pos(struct prefix_node *node, unsigned pos) {
-    const unsigned byte = minimum(pos / 8, 14);
-
     node->pos = (uint8_t)pos;
-    node->field_offset = (uint8_t)(14 - byte);
-    node->field_shift = (uint8_t)(16 - (pos - 8 * byte));
+    node->deep = pos > LAST_HIGH_POS;
+    node->shift = (uint8_t)(node->deep ? 0 : LAST_HIGH_POS - pos);
 }
 
-/* key_stride() of the node's position, made of one load and one shift. */
-static inline unsigned node_stride(const struct prefix_node *node, const struct prefix_key *key) {
-    uint16_t field;
+static inline uint64_t node_offset_deep(const struct prefix_node *node,
+                                        const struct prefix_key *key) {
+    const key_bits difference = bits_of(*key) ^ bits_of(node->key);
+    const int shift = PREFIX_TRIE_KEY_BITS - STRIDE - node->pos;
 
-    memcpy(&field, (const uint8_t *)key + node->field_offset, sizeof(field));
-    return ((unsigned)field << STRIDE >> node->field_shift) & 63;
+    if (shift < 0) /* fewer than 6 bits are left, or none: they count as if zeroes came behind */
+        return difference >> (PREFIX_TRIE_KEY_BITS - node->pos) == 0
+                   ? (uint64_t)(difference << -shift)
+                   : 64;
+    return difference >> shift < 64 ? (uint64_t)(difference >> shift) : 64;
 }
 
-/* Whether the key lies below the node. */
-static inline bool node_covers(const struct prefix_trie *trie, const struct prefix_node *node,
-                               const struct prefix_key *key) {
-    const __m128i difference = _mm_xor_si128(_mm_loadu_si128((const __m128i *)key),
-                                             _mm_loadu_si128((const __m128i *)&node->key));
-    const __m128i mask = _mm_load_si128((const __m128i *)&trie->network_mask[node->pos]);
-
-    return _mm_testz_si128(difference, mask) != 0;
+/* Where the key lies below the node: its 6 bits from the node's position on; 64 or more if it does
+ * not lie below. The node's own key is zero from there on, so that one exclusive or gives both: the
+ * 6 bits, and above them what the bits before differ by. */
+static inline uint64_t node_offset(const struct prefix_node *node, const struct prefix_key *key) {
+    if (__builtin_expect(!node->deep, 1))
+        return (key->hi ^ node->key.hi) >> node->shift;
+    return node_offset_deep(node, key);
 }
 
 /* Acquire, because a value names something, a next hop, that was made just before. */
@@ -268,25 +269,32 @@ static inline const struct prefix_node *node_child(const struct prefix_node *nod
 
 /* ---- lookup ---- */
 
-uint32_t prefix_trie_lookup(const struct prefix_trie *trie, struct prefix_key key) {
-    const struct root_slot *slot = &trie->root[key.hi >> 48 & trie->root_mask];
+static inline uint32_t lookup_one(const struct prefix_trie *trie, const struct prefix_key *key) {
+    const struct root_slot *slot = &trie->root[key->hi >> 48 & trie->root_mask];
     uint32_t value = load_value(&slot->value);
     const struct prefix_node *node = load_nodes(&slot->node), *best = NULL;
     uint64_t best_candidates = 0;
 
-    while (node != NULL && node_covers(trie, node, &key)) {
-        const unsigned x = node_stride(node, &key);
-        const uint64_t candidates = node->internal & ancestors[x >> 1];
+    while (node != NULL) {
+        const uint64_t x = node_offset(node, key);
+        uint64_t candidates;
 
+        if (x > 63)
+            break;
+        candidates = node->internal & ancestors[x >> 1];
         if (candidates != 0) {
             best = node;
             best_candidates = candidates;
         }
         if (!(node->external >> x & 1))
             break;
-        node = node_child(node, x);
+        node = node_child(node, (unsigned)x);
     }
     return best != NULL ? node_best_value(best, best_candidates) : value;
+}
+
+uint32_t prefix_trie_lookup(const struct prefix_trie *trie, struct prefix_key key) {
+    return lookup_one(trie, &key);
 }
 
 /*
@@ -294,7 +302,7 @@ uint32_t prefix_trie_lookup(const struct prefix_trie *trie, struct prefix_key ke
  * data, for a mispredicted one waits for a node and then throws away the work on the packets
  * behind: whether a packet goes on is added to a counter, and what it has found is stored in any
  * case, but to a place of no interest if it is nothing. Masks and not `?:`, because compilers may
- * turn that into branches.
+ * turn that into branches. (Whether a node is deep does branch: on one level all mostly are alike.)
  */
 static void lookup_burst(const struct prefix_trie *trie, const struct prefix_key *key,
                          uint32_t *value, unsigned n) {
@@ -320,8 +328,9 @@ static void lookup_burst(const struct prefix_trie *trie, const struct prefix_key
         for (unsigned j = 0; j < active_count; j++) {
             const unsigned i = active[j];
             const struct prefix_node *at = node[i];
-            const unsigned x = node_stride(at, &key[i]);
-            const uint64_t covers = node_covers(trie, at, &key[i]);
+            const uint64_t offset = node_offset(at, &key[i]);
+            const uint64_t covers = offset < 64;
+            const unsigned x = (unsigned)offset & 63;
             const uint64_t candidates = at->internal & ancestors[x >> 1] & -covers;
             const uint64_t goes_on = at->external >> x & covers;
             const unsigned to = i + (candidates == 0) * PREFIX_TRIE_BURST;
@@ -343,8 +352,17 @@ static void lookup_burst(const struct prefix_trie *trie, const struct prefix_key
     }
 }
 
+/* Tables up to this size stay in the caches near the core; then there are no misses to overlap, and
+ * one packet after the other is faster. */
+enum { SMALL_TABLE = 2048 };
+
 void prefix_trie_lookup_bulk(const struct prefix_trie *trie, const struct prefix_key *key,
                              uint32_t *value, unsigned n) {
+    if (__atomic_load_n(&trie->count, __ATOMIC_RELAXED) <= SMALL_TABLE) {
+        for (unsigned i = 0; i < n; i++)
+            value[i] = lookup_one(trie, &key[i]);
+        return;
+    }
     for (; n > PREFIX_TRIE_BURST; n -= PREFIX_TRIE_BURST) {
         lookup_burst(trie, key, value, PREFIX_TRIE_BURST);
         key += PREFIX_TRIE_BURST;
@@ -530,9 +548,8 @@ struct prefix_trie *prefix_trie_create(unsigned root_bits, retire_fn retire, voi
     if (trie == NULL)
         return NULL;
     trie->root_mask = (1u << root_bits) - 1;
-    trie->base = (uint8_t)root_bits;
-    for (unsigned len = 0; len < PREFIX_TRIE_KEY_BITS; len++)
-        trie->network_mask[len].bits = key_head(key_of(~(key_bits)0), len);
+    trie->root_bits = (uint8_t)root_bits;
+    trie->base = root_bits ? ROOT_BASE : 0;
     trie->retire = retire;
     trie->retire_ctx = retire_ctx;
     trie->arena.small_first = root_bits == 0;
@@ -968,7 +985,7 @@ static size_t slot_of(const struct prefix_trie *trie, struct prefix_key key) {
 
 /* Whether a prefix stands in `shorts` and the slots. */
 static bool is_short(const struct prefix_trie *trie, unsigned len) {
-    return trie->base != 0 && len <= trie->base;
+    return trie->root_bits != 0 && len <= trie->root_bits;
 }
 
 static void slot_note(struct prefix_trie *trie, size_t slot) {
@@ -1056,7 +1073,7 @@ int prefix_trie_insert(struct prefix_trie *trie, struct prefix_key key, unsigned
     }
     if (error < 0)
         return error;
-    trie->count += old == 0;
+    __atomic_store_n(&trie->count, trie->count + (old == 0), __ATOMIC_RELAXED);
     if (old_value != NULL)
         *old_value = old;
     return 0;
@@ -1086,7 +1103,7 @@ int prefix_trie_delete(struct prefix_trie *trie, struct prefix_key key, unsigned
     }
     if (error < 0)
         return error;
-    trie->count--;
+    __atomic_store_n(&trie->count, trie->count - 1, __ATOMIC_RELAXED);
     if (old_value != NULL)
         *old_value = old;
     return 0;
@@ -1123,7 +1140,7 @@ static bool entry_choose(bool has_long, bool has_short, const struct prefix_entr
 }
 
 bool prefix_trie_first(const struct prefix_trie *trie, struct prefix_entry *entry) {
-    const size_t slot = trie->base == 0 ? 0 : slot_next(trie, 0);
+    const size_t slot = trie->root_bits == 0 ? 0 : slot_next(trie, 0);
     const bool has_long = slot < ROOT_SLOTS && trie->root[slot].node != NULL &&
                           subtree_behind(trie->root[slot].node, -1, entry);
     struct prefix_entry of_shorts;
