@@ -36,13 +36,13 @@ static const char *const config_params[] = {"config", NULL};
 /* The required parameter "config", and no other. */
 static bool config_param(struct rpc_request *request, struct decode *config) {
     struct decode params;
-    return control_params(request, config_params, &params) &&
+    return rpc_params(request, config_params, &params) &&
            decode_required(&params, "config", config);
 }
 
 static json_t *config_get(struct rpc_request *request) {
     struct decode params;
-    if (!control_params(request, no_params, &params)) {
+    if (!rpc_params(request, no_params, &params)) {
         return NULL;
     }
     json_t *document = config_store_document();
@@ -84,7 +84,7 @@ static json_t *config_apply(struct rpc_request *request) {
     struct decode params;
     struct decode config;
     uint32_t timeout = 0;
-    if (!control_params(request, known, &params) || !decode_required(&params, "config", &config) ||
+    if (!rpc_params(request, known, &params) || !decode_required(&params, "config", &config) ||
         !decode_member_u32(&params, "confirm_timeout", 1, CONFIG_CONFIRM_MAX, &timeout)) {
         return NULL;
     }
@@ -105,7 +105,7 @@ RPC_METHOD(config_apply, "config.apply",
 
 static json_t *config_confirm(struct rpc_request *request) {
     struct decode params;
-    if (!control_params(request, no_params, &params)) {
+    if (!rpc_params(request, no_params, &params)) {
         return NULL;
     }
     enum config_result result = config_store_confirm(&request->problems);
@@ -115,7 +115,7 @@ RPC_METHOD(config_confirm, "config.confirm", "Keeps the configuration that waits
 
 static json_t *config_rollback(struct rpc_request *request) {
     struct decode params;
-    if (!control_params(request, no_params, &params)) {
+    if (!rpc_params(request, no_params, &params)) {
         return NULL;
     }
     enum config_result result = config_store_rollback(&request->problems);
@@ -128,7 +128,7 @@ static json_t *config_save(struct rpc_request *request) {
     struct decode params;
     struct decode file;
     const char *path = control_facts()->config_file;
-    if (!control_params(request, known, &params)) {
+    if (!rpc_params(request, known, &params)) {
         return NULL;
     }
     if (decode_member(&params, "file", &file)) {

@@ -108,16 +108,3 @@ void control_stop(void) {
     config_store_free();
     current_facts = &no_facts;
 }
-
-bool control_params(struct rpc_request *request, const char *const *known, struct decode *out) {
-    static json_t *none; /* lives as long as the process */
-    if (!none) {
-        none = json_object();
-    }
-    *out = decode_root(request->params ? request->params : none, &request->problems);
-    if (!decode_is_object(out)) {
-        return false;
-    }
-    decode_only_keys(out, known);
-    return !problems_any(&request->problems);
-}

@@ -27,7 +27,7 @@ static json_t *or_out_of_memory(struct rpc_request *request, json_t *result) {
 
 static json_t *system_info(struct rpc_request *request) {
     struct decode params;
-    if (!control_params(request, no_params, &params)) {
+    if (!rpc_params(request, no_params, &params)) {
         return NULL;
     }
     const struct control_facts *facts = control_facts();
@@ -49,7 +49,7 @@ RPC_METHOD(system_info, "system.info", "Tells what runs, since when, and on whic
 
 static json_t *system_methods(struct rpc_request *request) {
     struct decode params;
-    if (!control_params(request, no_params, &params)) {
+    if (!rpc_params(request, no_params, &params)) {
         return NULL;
     }
     json_t *list = json_array();
@@ -79,7 +79,7 @@ static json_t *log_list(struct rpc_request *request) {
     struct decode member;
     uint64_t after = 0;
     uint32_t limit = LOG_RING_LINES;
-    if (!control_params(request, known, &params)) {
+    if (!rpc_params(request, known, &params)) {
         return NULL;
     }
     bool valid =

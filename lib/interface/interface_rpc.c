@@ -17,28 +17,6 @@
 
 static const char *const no_keys[] = {NULL};
 
-/* The params as an object (empty when absent) that has only the known keys. */
-static bool params_of(struct rpc_request *request, const char *const *known, struct decode *out) {
-    static json_t *none; /* lives as long as the process */
-
-    if (!none)
-        none = json_object();
-    *out = decode_root(request->params ? request->params : none, &request->problems);
-    if (!decode_is_object(out))
-        return false;
-    decode_only_keys(out, known);
-    return !problems_any(&request->problems);
-}
-
-/* A NULL result of json_pack() means that memory is out. */
-static json_t *result_of(struct rpc_request *request, json_t *result) {
-    if (!result) {
-        request->code = RPC_INTERNAL_ERROR;
-        problems_add(&request->problems, "$", "out of memory");
-    }
-    return result;
-}
-
 static json_t *count(uint64_t value) {
     return json_integer((json_int_t)value);
 }
@@ -104,12 +82,12 @@ static json_t *interface_list(struct rpc_request *request) {
     struct decode params;
     json_t *list;
 
-    if (!params_of(request, no_keys, &params))
+    if (!rpc_params(request, no_keys, &params))
         return NULL;
     list = json_array();
     for (struct interface *i = NULL; (i = interface_next(i));)
         json_array_append_new(list, interface_json(i));
-    return result_of(request, list);
+    return rpc_result(request, list);
 }
 RPC_METHOD(interface_list, "interface.list", "Lists the interfaces with their state and counters.")
 
@@ -121,7 +99,7 @@ static json_t *interface_set(struct rpc_request *request) {
     const char *name;
     unsigned state;
 
-    if (!params_of(request, keys, &params))
+    if (!rpc_params(request, keys, &params))
         return NULL;
 
     bool right = decode_required(&params, "name", &name_at) && decode_string(&name_at, &name) &&
@@ -137,7 +115,7 @@ static json_t *interface_set(struct rpc_request *request) {
         return NULL;
     }
     interface_set_enabled(interface, state == 0);
-    return result_of(request, json_object());
+    return rpc_result(request, json_object());
 }
 RPC_METHOD(interface_set, "interface.set",
            "Enables or disables an interface until the configuration says otherwise; not saved.")
@@ -169,7 +147,7 @@ static json_t *stats_get(struct rpc_request *request) {
     uint32_t total, in_use;
     bool all = false;
 
-    if (!params_of(request, keys, &params) || !decode_member_bool(&params, "all", &all))
+    if (!rpc_params(request, keys, &params) || !decode_member_bool(&params, "all", &all))
         return NULL;
     interfaces = json_object();
     for (struct interface *i = NULL; (i = interface_next(i));)
@@ -185,9 +163,9 @@ static json_t *stats_get(struct rpc_request *request) {
                                         ratio(totals.busy_percent, 1)));
     }
     mbuf_pool_usage(&total, &in_use);
-    return result_of(request, json_pack("{s:o, s:o, s:o, s:{s:o, s:o}}", "interfaces", interfaces,
-                                        "drops", drops_json(all), "workers", workers, "mbufs",
-                                        "total", count(total), "in_use", count(in_use)));
+    return rpc_result(request, json_pack("{s:o, s:o, s:o, s:{s:o, s:o}}", "interfaces", interfaces,
+                                         "drops", drops_json(all), "workers", workers, "mbufs",
+                                         "total", count(total), "in_use", count(in_use)));
 }
 RPC_METHOD(stats_get, "stats.get",
            "Returns the counters of interfaces, drops, workers and packet buffers.")
@@ -195,10 +173,10 @@ RPC_METHOD(stats_get, "stats.get",
 static json_t *stats_clear(struct rpc_request *request) {
     struct decode params;
 
-    if (!params_of(request, no_keys, &params))
+    if (!rpc_params(request, no_keys, &params))
         return NULL;
     interface_counters_clear();
-    return result_of(request, json_object());
+    return rpc_result(request, json_object());
 }
 RPC_METHOD(stats_clear, "stats.clear", "Makes all counters start again from zero.")
 
@@ -240,7 +218,7 @@ static json_t *runtime_get(struct rpc_request *request) {
     struct decode params;
     json_t *list;
 
-    if (!params_of(request, no_keys, &params))
+    if (!rpc_params(request, no_keys, &params))
         return NULL;
     list = json_array();
     for (unsigned i = 0; i < workers_count(); i++) {
@@ -256,6 +234,6 @@ static json_t *runtime_get(struct rpc_request *request) {
                             ratio((double)totals.busy_cycles, (double)totals.rx_packets), "queues",
                             queues_json(worker), "stages", stages_json(&totals)));
     }
-    return result_of(request, json_pack("{s:o}", "workers", list));
+    return rpc_result(request, json_pack("{s:o}", "workers", list));
 }
 RPC_METHOD(runtime_get, "runtime.get", "Returns what each worker does: queues, stages, cycles.")

@@ -37,3 +37,23 @@ const struct rpc_method *rpc_find(const char *name) {
 const struct rpc_method *rpc_first(void) {
     return methods;
 }
+
+bool rpc_params(struct rpc_request *request, const char *const *known, struct decode *out) {
+    static json_t *none; /* lives as long as the process */
+
+    if (!none)
+        none = json_object();
+    *out = decode_root(request->params ? request->params : none, &request->problems);
+    if (!decode_is_object(out))
+        return false;
+    decode_only_keys(out, known);
+    return !problems_any(&request->problems);
+}
+
+json_t *rpc_result(struct rpc_request *request, json_t *result) {
+    if (!result) {
+        request->code = RPC_INTERNAL_ERROR;
+        problems_add(&request->problems, "$", "out of memory");
+    }
+    return result;
+}

@@ -7,6 +7,7 @@
 #include <jansson.h> /* *_rpc.c files and lib/control only */
 
 #include "core/problem.h"
+#include "json/decode.h"
 
 struct rpc_request {
     const json_t *params;     /* the request's params: an object, an array, or NULL */
@@ -44,6 +45,13 @@ void rpc_register(struct rpc_method *method);
 /* The method of that name, or NULL. */
 const struct rpc_method *rpc_find(const char *name);
 const struct rpc_method *rpc_first(void); /* iterate with ->next, sorted by name */
+
+/* The request's params as an object (an empty one when absent) whose keys are all in the
+ * NULL-terminated list. False with problems otherwise. */
+bool rpc_params(struct rpc_request *request, const char *const *known, struct decode *out);
+
+/* Passes a method's result on; NULL, which means that memory is out, becomes a problem. */
+json_t *rpc_result(struct rpc_request *request, json_t *result);
 
 /* Registers a method at program start: RPC_METHOD(route_list, "route.list", "Lists routes."); calls
  * `static json_t *route_list(struct rpc_request *)`. */

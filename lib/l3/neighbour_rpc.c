@@ -21,27 +21,6 @@ static const char *const state_names[] = {
 
 /* ---- parameters ---- */
 
-/* The params as an object (empty when absent) that has only the known keys. */
-static bool params_of(struct rpc_request *request, const char *const *known, struct decode *out) {
-    static json_t *none; /* lives as long as the process */
-
-    if (!none)
-        none = json_object();
-    *out = decode_root(request->params ? request->params : none, &request->problems);
-    if (!decode_is_object(out))
-        return false;
-    decode_only_keys(out, known);
-    return !problems_any(&request->problems);
-}
-
-static json_t *result_of(struct rpc_request *request, json_t *result) {
-    if (!result) {
-        request->code = RPC_INTERNAL_ERROR;
-        problems_add(&request->problems, "$", "out of memory");
-    }
-    return result;
-}
-
 /* The interface that the member names. */
 static struct interface *interface_at(struct rpc_request *request, const struct decode *at) {
     struct interface *interface;
@@ -63,7 +42,7 @@ static bool optional_interface(struct rpc_request *request, uint16_t *id) {
     struct decode params, at;
     struct interface *interface;
 
-    if (!params_of(request, keys, &params))
+    if (!rpc_params(request, keys, &params))
         return false;
     if (!decode_member(&params, "interface", &at))
         return true;
@@ -142,7 +121,7 @@ static json_t *neighbour_list(struct rpc_request *request) {
         }
     }
     free(listing.list);
-    return result_of(request, result);
+    return rpc_result(request, result);
 }
 RPC_METHOD(neighbour_list, "neighbour.list",
            "Lists the neighbours of all interfaces, or of one, with their link-layer addresses.")
@@ -158,7 +137,7 @@ static json_t *neighbour_add(struct rpc_request *request) {
     uint8_t mac[6];
     bool right;
 
-    if (!params_of(request, keys, &params))
+    if (!rpc_params(request, keys, &params))
         return NULL;
     right = decode_required(&params, "interface", &interface_at_) &&
             (interface = interface_at(request, &interface_at_)) != NULL;
@@ -169,7 +148,7 @@ static json_t *neighbour_add(struct rpc_request *request) {
         return NULL;
     switch (neighbour_add_static(interface->id, &address, mac)) {
     case 0:
-        return result_of(request, json_object());
+        return rpc_result(request, json_object());
     case -ENOSPC:
         request->code = RPC_CONFLICT;
         decode_problem(&params, "the table of neighbours is full");
@@ -191,7 +170,7 @@ static json_t *neighbour_delete_(struct rpc_request *request) {
     char text[IP_ADDRESS_TEXT];
     bool right;
 
-    if (!params_of(request, keys, &params))
+    if (!rpc_params(request, keys, &params))
         return NULL;
     right = decode_required(&params, "interface", &interface_at_) &&
             (interface = interface_at(request, &interface_at_)) != NULL;
@@ -205,7 +184,7 @@ static json_t *neighbour_delete_(struct rpc_request *request) {
                        ip_address_text(&address, text));
         return NULL;
     }
-    return result_of(request, json_object());
+    return rpc_result(request, json_object());
 }
 RPC_METHOD(neighbour_delete_, "neighbour.delete",
            "Deletes a neighbour, static or learnt; a route's gateway is asked for again.")
@@ -215,8 +194,8 @@ static json_t *neighbour_flush_(struct rpc_request *request) {
 
     if (!optional_interface(request, &interface))
         return NULL;
-    return result_of(request,
-                     json_pack("{s:I}", "flushed", (json_int_t)neighbour_flush(interface)));
+    return rpc_result(request,
+                      json_pack("{s:I}", "flushed", (json_int_t)neighbour_flush(interface)));
 }
 RPC_METHOD(neighbour_flush_, "neighbour.flush",
            "Forgets the learnt neighbours of all interfaces, or of one.")
