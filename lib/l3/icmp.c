@@ -198,7 +198,7 @@ static uint32_t v4_error_source(const struct packet_meta *meta) {
         if (table->entry[id].id != 0 && table->entry[id].vrf == meta->vrf)
             source = table->entry[id].ipv4_source;
     }
-    return source ? source : RTE_BE32(RTE_IPV4(192, 0, 0, 8));
+    return source ? source : RTE_BE32(RTE_IPV4(192u, 0, 0, 8));
 }
 
 static bool is_zero16(const uint8_t *address) {
