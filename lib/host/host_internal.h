@@ -38,7 +38,7 @@ void twins_create_missing(void);
 /* --- twin_netlink.c: settings of a Linux device over rtnetlink. All return 0 or negative errno ---
  */
 
-/* MAC address, MTU and IFF_NOARP of a device that is still down. */
+/* MAC address, MTU, IFF_NOARP and accept_local of a device that is still down. */
 int twin_netlink_setup(int index, const uint8_t mac[6], uint16_t mtu);
 /* Has the kernel make no IPv6 link-local address of its own. -EAFNOSUPPORT when the device has no
  * IPv6, because Linux has none or the MTU is too small for it. */

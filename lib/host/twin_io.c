@@ -28,6 +28,7 @@ enum {
 enum host_drop {
     HOST_NO_TWIN,
     HOST_CAME_BACK,
+    HOST_SPOOFED,
     HOST_MALFORMED_PUNT,
     HOST_TWIN_FULL,
     HOST_TWIN_DOWN,
@@ -58,6 +59,7 @@ static struct drop_group host_drops = {
             /* to Linux */
             [HOST_NO_TWIN] = "no_twin",
             [HOST_CAME_BACK] = "came_back", /* from Linux to an address of the router; see host.h */
+            [HOST_SPOOFED] = "spoofed_source",
             [HOST_MALFORMED_PUNT] = "malformed_punt",
             [HOST_TWIN_FULL] = "twin_full",
             [HOST_TWIN_DOWN] = "twin_down", /* somebody has set the device down in Linux */
@@ -108,11 +110,51 @@ static void ethernet_header(uint8_t header[ETHER_HEADER], struct rte_mbuf *mbuf,
     memcpy(header + 12, &ethertype, sizeof(ethertype));
 }
 
+static bool has_address(const struct interface *interface, const struct ip_address *address) {
+    for (unsigned i = 0; i < interface->address_count; i++) {
+        if (interface->addresses[i].state == ADDRESS_VALID &&
+            ip_address_compare(&interface->addresses[i].prefix.address, address) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Is it an address that the router may send from? A link-local one must be of this very interface:
+ * others may have the same, and mean another link (RFC 4007). */
+static bool own_address(const struct interface *interface, const struct ip_address *address) {
+    if (has_address(interface, address))
+        return true;
+    if (address->family == AF_INET6 && ip_address_is_link_local(address))
+        return false;
+    for (const struct interface *other = NULL; (other = interface_next(other));) {
+        if (other->vrf == interface->vrf && has_address(other, address))
+            return true;
+    }
+    return false;
+}
+
 /* Did the router make the packet about itself, other than ICMP? See host.h. */
 static bool came_back(const struct packet_meta *meta) {
     uint8_t icmp = meta->flags & PACKET_IPV6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP;
 
     return meta->flags & PACKET_OF_OURS && meta->l4_protocol != icmp;
+}
+
+/* Did somebody else send it with an address of the router as its source? Linux takes such packets
+ * from twins (twin_netlink_setup()), and programs may trust them. */
+static bool is_spoofed(struct rte_mbuf *mbuf, const struct interface *interface) {
+    const struct packet_meta *meta = packet_meta(mbuf);
+    struct ip_address source = {.family = AF_INET};
+    uint8_t header[24];
+    const uint8_t *ip = rte_pktmbuf_read(mbuf, meta->l3_offset, sizeof(header), header);
+
+    if (meta->flags & PACKET_OF_OURS || !ip)
+        return false;
+    if (meta->flags & PACKET_IPV6)
+        source = ip6_address(ip + 8);
+    else
+        memcpy(source.bytes, ip + 12, 4);
+    return own_address(interface, &source);
 }
 
 static enum host_drop write_frame(const struct twin *twin, struct rte_mbuf *mbuf) {
@@ -156,6 +198,8 @@ static void punted(struct rte_mbuf *mbuf) {
         reason = HOST_CAME_BACK;
     else if (!twin)
         reason = HOST_NO_TWIN;
+    else if (is_spoofed(mbuf, twin->interface))
+        reason = HOST_SPOOFED;
     else
         reason = write_frame(twin, mbuf);
     if (reason != HOST_OK)
@@ -299,29 +343,6 @@ static enum host_drop check_frame(const struct twin *twin, struct frame *frame) 
 }
 
 /* --- from Linux: on its way --- */
-
-static bool has_address(const struct interface *interface, const struct ip_address *address) {
-    for (unsigned i = 0; i < interface->address_count; i++) {
-        if (interface->addresses[i].state == ADDRESS_VALID &&
-            ip_address_compare(&interface->addresses[i].prefix.address, address) == 0)
-            return true;
-    }
-    return false;
-}
-
-/* Is it an address that the router may send from? A link-local one must be of this very interface:
- * others may have the same, and mean another link (RFC 4007). */
-static bool own_address(const struct interface *interface, const struct ip_address *address) {
-    if (has_address(interface, address))
-        return true;
-    if (address->family == AF_INET6 && ip_address_is_link_local(address))
-        return false;
-    for (const struct interface *other = NULL; (other = interface_next(other));) {
-        if (other->vrf == interface->vrf && has_address(other, address))
-            return true;
-    }
-    return false;
-}
 
 static bool is_connected(const struct interface *interface, const struct ip_address *address) {
     for (unsigned i = 0; i < interface->address_count; i++) {

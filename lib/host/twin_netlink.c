@@ -20,6 +20,7 @@ enum {
     REQUEST_BYTES = 512, /* the longest request has a few attributes of 20 bytes */
     ANSWER_BYTES = 8192,
     BROADCAST_LENGTH_MAX = 30, /* a /31 (RFC 3021) and a /32 have no broadcast address */
+    DEVCONF_ACCEPT_LOCAL = 23,   /* <linux/ip.h> does not go with <netinet/ip.h> */
 };
 
 static struct mnl_socket *netlink;
@@ -115,6 +116,15 @@ int twin_netlink_setup(int index, const uint8_t mac[6], uint16_t mtu) {
 
     mnl_attr_put(header, IFLA_ADDRESS, 6, mac);
     mnl_attr_put_u32(header, IFLA_MTU, mtu);
+
+    /* accept_local: the router's ICMP errors to Linux come from an address that Linux has too. */
+    struct nlattr *families = mnl_attr_nest_start(header, IFLA_AF_SPEC);
+    struct nlattr *ipv4 = mnl_attr_nest_start(header, AF_INET);
+    struct nlattr *settings = mnl_attr_nest_start(header, IFLA_INET_CONF);
+    mnl_attr_put_u32(header, DEVCONF_ACCEPT_LOCAL, 1);
+    mnl_attr_nest_end(header, settings);
+    mnl_attr_nest_end(header, ipv4);
+    mnl_attr_nest_end(header, families);
     return finish(header);
 }
 
