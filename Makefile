@@ -13,7 +13,7 @@ build:
 
 run:
 	conf/setup/packages.sh build demo
-	test -f $(BUILD)/build.ninja || meson setup $(BUILD) -Dtests=false
+	test -f $(BUILD)/build.ninja || meson setup $(BUILD)
 	ninja -C $(BUILD)
 	app/demo/demo.sh $(BUILD)
 
@@ -24,7 +24,6 @@ test:
 benchmark:
 	conf/setup/packages.sh build demo test benchmark
 	test -f $(BUILD)/build.ninja || meson setup $(BUILD)
-	meson configure $(BUILD) -Dtests=true
 	ninja -C $(BUILD)
 	meson test -C $(BUILD) --benchmark --verbose
 

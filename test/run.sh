@@ -29,8 +29,7 @@ run() { # DIRECTORY [meson test options]
   meson test -C "$directory" --print-errorlogs "$@" || status=1
 }
 
-setup "$build" -Dtests=true || exit 1
-meson configure "$build" -Dtests=true && ninja -C "$build" --quiet || exit 1
+setup "$build" || exit 1
 run "$build" --suite unit --suite packet --suite system
 
 setup "$build-asan" -Db_sanitize=address,undefined -Db_lundef=false --buildtype=debugoptimized || exit 1
@@ -38,7 +37,7 @@ ASAN_OPTIONS=detect_leaks=1:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print
   run "$build-asan" --suite unit --suite packet
 
 if command -v clang > /dev/null; then
-  CC=clang setup "$build-fuzz" -Dfuzzing=true -Db_sanitize=address,undefined -Db_lundef=false \
+  CC=clang setup "$build-fuzz" -Dc_args=-fsanitize=fuzzer-no-link -Db_sanitize=address,undefined -Db_lundef=false \
     --buildtype=debugoptimized || exit 1
   run "$build-fuzz" --suite fuzz
 fi
