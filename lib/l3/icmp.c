@@ -14,6 +14,7 @@
 #include "core/worker.h"
 #include "interface/interface.h"
 #include "l3/header.h"
+#include "l3/next_hop.h"
 
 enum {
     ICMP_HEADER = 8,
@@ -207,12 +208,16 @@ static bool is_zero16(const uint8_t *address) {
     return memcmp(address, zero, 16) == 0;
 }
 
-/* The packet's own destination when that is ours, else an address of the incoming interface. */
+/* The packet's own destination when that is ours (RFC 4443 section 2.2 (a)), else an address of the
+ * incoming interface. */
 static const uint8_t *v6_error_source(const struct packet_meta *meta, const uint8_t *packet) {
     const struct interface_table *table = interface_table();
     const struct interface_entry *in = &table->entry[meta->in_interface];
     const uint8_t *source = in->ipv6_source;
 
+    if (!(meta->flags & PACKET_IP_MULTICAST) &&
+        next_hop_get(meta->next_hop)->type == NEXT_HOP_LOCAL)
+        return packet + 24;
     if (packet[8] == 0xfe && !is_zero16(in->ipv6_link_local))
         return in->ipv6_link_local; /* a link-local sender must hear from a link-local address */
     for (unsigned id = 1; id < INTERFACES_MAX && is_zero16(source); id++) {

@@ -48,7 +48,9 @@ static void put32(uint8_t *at, uint32_t value) {
     put16(at + 2, value & 0xffff);
 }
 
-static unsigned get16(const uint8_t *at) { return (unsigned)at[0] << 8 | at[1]; }
+static unsigned get16(const uint8_t *at) {
+    return (unsigned)at[0] << 8 | at[1];
+}
 
 uint32_t sum16(uint32_t sum, const uint8_t *bytes, size_t length) {
     for (size_t i = 0; i < length; i++)
@@ -86,8 +88,8 @@ static unsigned parse_hex(const char *text, uint8_t *bytes, unsigned room) {
 void parse_mac(const char *text, uint8_t mac[6]) {
     unsigned v[6];
 
-    if (!text || sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x", &v[0], &v[1], &v[2], &v[3], &v[4],
-                        &v[5]) != 6)
+    if (!text ||
+        sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x", &v[0], &v[1], &v[2], &v[3], &v[4], &v[5]) != 6)
         mistake("MAC address", text);
     for (unsigned i = 0; i < 6; i++)
         mac[i] = (uint8_t)v[i];
@@ -110,7 +112,9 @@ static unsigned parse_ip6(const char *text, uint8_t bytes[16]) {
     const char *end = text && text[0] == '[' ? strchr(text, ']') : NULL;
 
     snprintf(address, sizeof(address), "%.*s", (int)(end ? end - text - 1 : 79),
-             end ? text + 1 : text ? text : "");
+             end    ? text + 1
+             : text ? text
+                    : "");
     if (inet_pton(AF_INET6, address, bytes) != 1)
         mistake("IPv6 address", text);
     return end && end[1] == ':' ? (unsigned)strtoul(end + 2, NULL, 10) : 0;
@@ -416,7 +420,8 @@ static uint8_t *put_link_option(uint8_t *at, uint8_t type, const char *mac) {
 
 struct frame *frame_nd(unsigned type, struct nd f) {
     unsigned header = type == 133 ? 8 : 24;
-    unsigned length = header + (f.source_link ? 8 : 0) + (f.target_link ? 8 : 0) + (f.nonce ? 8 : 0);
+    unsigned length =
+        header + (f.source_link ? 8 : 0) + (f.target_link ? 8 : 0) + (f.nonce ? 8 : 0);
     uint8_t target[16] = {0}, *at;
     char group[INET6_ADDRSTRLEN];
     struct ipv6 outer = {.source = f.source,
@@ -476,7 +481,9 @@ static struct frame *resized(const struct frame *frame, unsigned length) {
     return other;
 }
 
-struct frame *copy(const struct frame *frame) { return resized(frame, frame->length); }
+struct frame *copy(const struct frame *frame) {
+    return resized(frame, frame->length);
+}
 
 struct frame *ether(const struct frame *frame, const char *destination, const char *source) {
     struct frame *other = copy(frame);
@@ -498,7 +505,9 @@ struct frame *tagged(unsigned tpid, unsigned tci, const struct frame *frame) {
     return other;
 }
 
-struct frame *vlan(unsigned tci, const struct frame *frame) { return tagged(0x8100, tci, frame); }
+struct frame *vlan(unsigned tci, const struct frame *frame) {
+    return tagged(0x8100, tci, frame);
+}
 
 struct frame *padded(const struct frame *frame, unsigned length) {
     return resized(frame, length > frame->length ? length : frame->length);
@@ -620,8 +629,8 @@ static const char *protocol_name(unsigned protocol) {
     }
 }
 
-static int summarise_transport(const struct frame *frame, unsigned at, unsigned protocol, char *text,
-                               size_t size) {
+static int summarise_transport(const struct frame *frame, unsigned at, unsigned protocol,
+                               char *text, size_t size) {
     const uint8_t *bytes = frame->bytes + at;
 
     if (at + 8 > frame->length)
@@ -699,7 +708,9 @@ static void print_frame(const char *title, const struct frame *frame, const stru
     }
 }
 
-void frame_print(const char *title, const struct frame *frame) { print_frame(title, frame, NULL); }
+void frame_print(const char *title, const struct frame *frame) {
+    print_frame(title, frame, NULL);
+}
 
 static const char *place_name(const struct frame *frame, unsigned offset) {
     unsigned ip = frame_ip_offset(frame), type;
@@ -713,9 +724,11 @@ static const char *place_name(const struct frame *frame, unsigned offset) {
     type = ip <= frame->length ? get16(frame->bytes + ip - 2) : 0;
     if (type == 0x0800) {
         static const char *const fields[IP4_HEADER] = {
-            "version", "TOS", "total length", "total length", "id", "id", "fragment", "fragment",
-            "TTL", "protocol", "header checksum", "header checksum", "source", "source", "source",
-            "source", "destination", "destination", "destination", "destination"};
+            "version",     "TOS",         "total length",    "total length",
+            "id",          "id",          "fragment",        "fragment",
+            "TTL",         "protocol",    "header checksum", "header checksum",
+            "source",      "source",      "source",          "source",
+            "destination", "destination", "destination",     "destination"};
 
         return offset - ip < IP4_HEADER ? fields[offset - ip] : "behind the IPv4 header";
     }

@@ -68,17 +68,19 @@ struct ipv6 {
 struct arp {
     const char *sender, *target;         /* IPv4 addresses */
     const char *sender_mac, *target_mac; /* target: NULL = zero */
-    const char *to; /* Ethernet destination; NULL = everybody for requests, target_mac for replies */
+    const char
+        *to; /* Ethernet destination; NULL = everybody for requests, target_mac for replies */
 };
 
 /* Neighbour discovery: RFC 4861. */
 struct nd {
-    const char *source, *destination; /* IPv6; destination NULL: the target's solicited-node group */
+    const char *source,
+        *destination; /* IPv6; destination NULL: the target's solicited-node group */
     const char *target;
-    unsigned flags;              /* of advertisements: router 0x80, solicited 0x40, override 0x20 */
+    unsigned flags; /* of advertisements: router 0x80, solicited 0x40, override 0x20 */
     const char *source_link, *target_link; /* options, MAC addresses */
-    const char *nonce;           /* option, six bytes in hexadecimal */
-    unsigned hop_limit;          /* 0: 255 */
+    const char *nonce;                     /* option, six bytes in hexadecimal */
+    unsigned hop_limit;                    /* 0: 255 */
 };
 
 #define ip4(...) frame_ip4((struct ipv4){__VA_ARGS__})

@@ -41,14 +41,13 @@ enum {
     SEGMENT_MAX = MBUF_DATA_ROOM - RTE_PKTMBUF_HEADROOM,
 };
 
-#define STANDARD(more_routes)                                                                      \
-    "{'interfaces': {"                                                                             \
-    "  'lan': {" LAN_PORT ", " LAN_ADDRESSES "},"                                                  \
-    "  'wan': {" WAN_PORT ", " WAN_ADDRESSES "},"                                                  \
-    "  'dmz': {" DMZ_PORT ", " DMZ_ADDRESSES "}},"                                                 \
-    "'neighbours': [" LAN_NEIGHBOURS "," WAN_NEIGHBOURS "," DMZ_NEIGHBOURS "],"                    \
-    "'routes': [" DEFAULT_ROUTES more_routes "],"                                                  \
-    UNLIMITED "}"
+#define STANDARD(more_routes)                                                   \
+    "{'interfaces': {"                                                          \
+    "  'lan': {" LAN_PORT ", " LAN_ADDRESSES "},"                               \
+    "  'wan': {" WAN_PORT ", " WAN_ADDRESSES "},"                               \
+    "  'dmz': {" DMZ_PORT ", " DMZ_ADDRESSES "}},"                              \
+    "'neighbours': [" LAN_NEIGHBOURS "," WAN_NEIGHBOURS "," DMZ_NEIGHBOURS "]," \
+    "'routes': [" DEFAULT_ROUTES more_routes "]," UNLIMITED "}"
 
 const char *const standard = STANDARD("");
 
@@ -74,7 +73,17 @@ void failed_at(const char *file, int line, const char *format, ...) {
     abort();
 }
 
-char *room_for(size_t size) { return (char *)frame_new((unsigned)size)->bytes; }
+char *room_for(size_t size) {
+    return (char *)frame_new((unsigned)size)->bytes;
+}
+
+void append(char **at, const char *format, ...) {
+    va_list list;
+
+    va_start(list, format);
+    *at += vsprintf(*at, format, list);
+    va_end(list);
+}
 
 const char *text(const char *format, ...) {
     va_list list;
@@ -191,7 +200,9 @@ static void enqueue(enum place place, unsigned queue, struct rte_mbuf *mbuf) {
         failed_at(__FILE__, __LINE__, "too many frames were injected on %s", place_names[place]);
 }
 
-void inject(enum place place, const struct frame *frame) { inject_queue(place, 0, frame); }
+void inject(enum place place, const struct frame *frame) {
+    inject_queue(place, 0, frame);
+}
 
 void inject_queue(enum place place, unsigned queue, const struct frame *frame) {
     enqueue(place, queue, harness_mbuf(place, frame, 0, 0));
@@ -241,21 +252,11 @@ static void check_chain(const struct rte_mbuf *mbuf) {
                   segments, length, mbuf->nb_segs, mbuf->pkt_len);
 }
 
-struct frame *take(enum place place) {
-    uint64_t until = msec_now() + (options.threads ? THREAD_WAIT_MSEC : 0);
-    struct rte_mbuf *mbuf = dequeue(place);
-    struct frame *frame;
+/* Consumes the buffers. */
+static struct frame *frame_of(struct rte_mbuf *mbuf) {
+    struct frame *frame = frame_new(mbuf->pkt_len);
 
-    while (!mbuf) {
-        turn();
-        mbuf = dequeue(place);
-        if (mbuf || msec_now() >= until)
-            break;
-    }
-    if (!mbuf)
-        return NULL;
     check_chain(mbuf);
-    frame = frame_new(mbuf->pkt_len);
     frame->addressed = true;
     for (unsigned at = 0; mbuf;) {
         struct rte_mbuf *next = mbuf->next;
@@ -266,6 +267,19 @@ struct frame *take(enum place place) {
         mbuf = next;
     }
     return frame;
+}
+
+struct frame *take(enum place place) {
+    uint64_t until = msec_now() + (options.threads ? THREAD_WAIT_MSEC : 0);
+    struct rte_mbuf *mbuf = dequeue(place);
+
+    while (!mbuf) {
+        turn();
+        mbuf = dequeue(place);
+        if (mbuf || msec_now() >= until)
+            break;
+    }
+    return mbuf ? frame_of(mbuf) : NULL;
 }
 
 static void print_drops(void);
@@ -301,15 +315,11 @@ void expect_nothing_at(enum place place, const char *file, int line) {
     turn();
     for (unsigned i = first; i <= last; i++) {
         struct rte_mbuf *mbuf = dequeue(i);
-        struct frame *frame;
 
         if (!mbuf)
             continue;
-        frame = frame_new(mbuf->pkt_len);
-        rte_pktmbuf_free(mbuf);
-        (void)frame;
-        failed_at(file, line, "a frame of %u bytes left by %s, but none was expected",
-                  frame->length, place_names[i]);
+        frame_print("found", frame_of(mbuf));
+        failed_at(file, line, "a frame left by %s, but none was expected", place_names[i]);
     }
 }
 
@@ -341,8 +351,7 @@ static const char *drop_name(unsigned index) {
 
     for (const struct drop_group *group = drop_group_first(); group; group = group->next) {
         if (index >= group->base && index < group->base + group->count) {
-            snprintf(name, sizeof(name), "%s.%s", group->name,
-                     group->reasons[index - group->base]);
+            snprintf(name, sizeof(name), "%s.%s", group->name, group->reasons[index - group->base]);
             return name;
         }
     }
@@ -358,7 +367,9 @@ static void print_drops(void) {
     }
 }
 
-void forget_drops(void) { sum(&baseline_drops); }
+void forget_drops(void) {
+    sum(&baseline_drops);
+}
 
 uint64_t drops_so_far(const char *name) {
     sum(&now);
@@ -468,8 +479,8 @@ static json_t *parse(const char *text, const char *file, int line) {
     return document;
 }
 
-/* Takes the place of rte_dev_probe() (ld --wrap): a net_ring device that a case names is made around
- * the harness's rings. EAL would make one that talks to itself. */
+/* Takes the place of rte_dev_probe() (ld --wrap): a net_ring device that a case names is made
+ * around the harness's rings. EAL would make one that talks to itself. */
 int __wrap_rte_dev_probe(const char *devargs);
 int __real_rte_dev_probe(const char *devargs);
 
@@ -600,8 +611,8 @@ static void lcore_argument(char *argument, size_t size) {
             cpus[count++] = cpu;
     }
     for (unsigned i = 0; i <= (options.threads ? options.workers : 0); i++)
-        used += (unsigned)snprintf(argument + used, size - used, "%s%u@%u", i ? "," : "--lcores=",
-                                   i, cpus[i % count]);
+        used += (unsigned)snprintf(argument + used, size - used, "%s%u@%u",
+                                   i ? "," : "--lcores=", i, cpus[i % count]);
 }
 
 static void make_rings(void) {
@@ -621,11 +632,17 @@ static void make_rings(void) {
 
 void harness_init(const char *program, const struct harness_options *wanted) {
     char lcores[256];
-    char *eal[] = {(char *)(uintptr_t)program, (char *)(uintptr_t)"--no-huge",
-                   (char *)(uintptr_t)"--no-shconf", (char *)(uintptr_t)"-m",
-                   (char *)(uintptr_t)"768", lcores, (char *)(uintptr_t)"--no-telemetry",
-                   (char *)(uintptr_t)"-a", (char *)(uintptr_t)"0000:00:00.0",
-                   (char *)(uintptr_t)"--log-level=error", NULL};
+    char *eal[] = {(char *)(uintptr_t)program,
+                   (char *)(uintptr_t) "--no-huge",
+                   (char *)(uintptr_t) "--no-shconf",
+                   (char *)(uintptr_t) "-m",
+                   (char *)(uintptr_t) "768",
+                   lcores,
+                   (char *)(uintptr_t) "--no-telemetry",
+                   (char *)(uintptr_t) "-a",
+                   (char *)(uintptr_t) "0000:00:00.0",
+                   (char *)(uintptr_t) "--log-level=error",
+                   NULL};
     struct problems problems = {0};
     unsigned worker_lcores[WORKERS_MAX] = {0};
     enum log_level level = LOG_LEVEL_ERROR;
@@ -719,9 +736,10 @@ int harness_main(int argc, char **argv, const struct harness_options *wanted) {
     harness_init(argv[0], wanted);
     for (struct test_case *c = cases; c && count < 1000; c = c->next) {
         if (strstr(c->name, filter))
-            tests[count++] = (struct CMUnitTest){
-                .name = c->name, .test_func = run_case, .teardown_func = end_case,
-                .initial_state = c};
+            tests[count++] = (struct CMUnitTest){.name = c->name,
+                                                 .test_func = run_case,
+                                                 .teardown_func = end_case,
+                                                 .initial_state = c};
     }
     failures = _cmocka_run_group_tests("packet", tests, count, NULL, NULL);
     harness_exit();

@@ -9,9 +9,9 @@
  *                          .ttl = 63));
  *     }
  *
- * Everything between the rings is the product: JSON is decoded and applied by lib/control, ports are
- * opened by lib/core, workers are turned by the same function as in the program. Only the crank is
- * the harness's: expect() turns the workers and the event loop until nothing moves any more.
+ * Everything between the rings is the product: JSON is decoded and applied by lib/control, ports
+ * are opened by lib/core, workers are turned by the same function as in the program. Only the crank
+ * is the harness's: expect() turns the workers and the event loop until nothing moves any more.
  *
  * At the end of each case nothing may be left over: no frame on a port, no drop that the case did
  * not expect, and, after the empty configuration was applied, no packet buffer.
@@ -47,10 +47,10 @@ enum place { ANYWHERE, LAN, WAN, DMZ, ISP, PLACES };
 
 /* JSON, in which ' stands for ". No limit on ICMP errors and punts, so that cases do not depend on
  * the time they take. */
-#define UNLIMITED                                                                                  \
-    "'mbufs': 32768,"                                                                              \
-    "'icmp': {'rate_limit': 1000000, 'burst': 100000},"                                            \
-    "'punt': {'arp': 10000000, 'resolve': 10000000, 'ike': 10000000, 'routing': 10000000, "        \
+#define UNLIMITED                                                                           \
+    "'mbufs': 32768,"                                                                       \
+    "'icmp': {'rate_limit': 1000000, 'burst': 100000},"                                     \
+    "'punt': {'arp': 10000000, 'resolve': 10000000, 'ike': 10000000, 'routing': 10000000, " \
     "'other': 10000000}"
 #define LAN_PORT "'device': 'net_ring_lan', 'mac': '" ROUTER_LAN "'"
 #define WAN_PORT "'device': 'net_ring_wan', 'mac': '" ROUTER_WAN "'"
@@ -60,20 +60,20 @@ enum place { ANYWHERE, LAN, WAN, DMZ, ISP, PLACES };
 #define WAN_ADDRESSES "'addresses': ['198.51.100.1/24', '2001:db8:2::1/64']"
 #define DMZ_ADDRESSES "'addresses': ['10.3.0.1/24', '2001:db8:3::1/64']"
 #define ISP_ADDRESSES "'addresses': ['100.64.4.1/24', '2001:db8:4::1/64']"
-#define LAN_NEIGHBOURS                                                                             \
-    "{'interface': 'lan', 'address': '192.168.1.10', 'mac': '" HOST_LAN "'},"                      \
+#define LAN_NEIGHBOURS                                                        \
+    "{'interface': 'lan', 'address': '192.168.1.10', 'mac': '" HOST_LAN "'}," \
     "{'interface': 'lan', 'address': '2001:db8:1::10', 'mac': '" HOST_LAN "'}"
-#define WAN_NEIGHBOURS                                                                             \
-    "{'interface': 'wan', 'address': '198.51.100.2', 'mac': '" HOST_WAN "'},"                      \
+#define WAN_NEIGHBOURS                                                        \
+    "{'interface': 'wan', 'address': '198.51.100.2', 'mac': '" HOST_WAN "'}," \
     "{'interface': 'wan', 'address': '2001:db8:2::2', 'mac': '" HOST_WAN "'}"
-#define DMZ_NEIGHBOURS                                                                             \
-    "{'interface': 'dmz', 'address': '10.3.0.10', 'mac': '" HOST_DMZ "'},"                         \
+#define DMZ_NEIGHBOURS                                                     \
+    "{'interface': 'dmz', 'address': '10.3.0.10', 'mac': '" HOST_DMZ "'}," \
     "{'interface': 'dmz', 'address': '2001:db8:3::10', 'mac': '" HOST_DMZ "'}"
-#define ISP_NEIGHBOURS                                                                             \
-    "{'interface': 'isp', 'address': '100.64.4.2', 'mac': '" HOST_ISP "'},"                        \
+#define ISP_NEIGHBOURS                                                      \
+    "{'interface': 'isp', 'address': '100.64.4.2', 'mac': '" HOST_ISP "'}," \
     "{'interface': 'isp', 'address': '2001:db8:4::2', 'mac': '" HOST_ISP "'}"
-#define DEFAULT_ROUTES                                                                             \
-    "{'prefix': '0.0.0.0/0', 'via': '198.51.100.2'},"                                              \
+#define DEFAULT_ROUTES                                \
+    "{'prefix': '0.0.0.0/0', 'via': '198.51.100.2'}," \
     "{'prefix': '::/0', 'via': '2001:db8:2::2'}"
 
 /* LAN, WAN with the default routes, and DMZ; neighbours are static. */
@@ -130,9 +130,9 @@ struct drops {
     const char *name; /* "parse.truncated" */
     uint64_t count;
 };
-#define expect_drops(...)                                                                          \
-    expect_drops_at((const struct drops[]){__VA_ARGS__},                                           \
-                    sizeof((const struct drops[]){__VA_ARGS__}) / sizeof(struct drops), __FILE__,  \
+#define expect_drops(...)                                                                         \
+    expect_drops_at((const struct drops[]){__VA_ARGS__},                                          \
+                    sizeof((const struct drops[]){__VA_ARGS__}) / sizeof(struct drops), __FILE__, \
                     __LINE__)
 #define expect_drop(reason, number) expect_drops({(reason), (number)})
 #define expect_no_drops() expect_drops_at(NULL, 0, __FILE__, __LINE__)
@@ -145,16 +145,16 @@ void forget_drops(void);
 struct counts {
     uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, tx_dropped;
 };
-#define expect_counts(interface, ...)                                                              \
+#define expect_counts(interface, ...) \
     expect_counts_at((interface), (struct counts){__VA_ARGS__}, __FILE__, __LINE__)
 void expect_counts_at(const char *interface, struct counts expected, const char *file, int line);
 struct counts counts_of(const char *interface);
 
 /* Fails the case with a sentence. */
-#define require(condition, ...)                                                                    \
-    do {                                                                                           \
-        if (!(condition))                                                                          \
-            failed_at(__FILE__, __LINE__, __VA_ARGS__);                                            \
+#define require(condition, ...)                         \
+    do {                                                \
+        if (!(condition))                               \
+            failed_at(__FILE__, __LINE__, __VA_ARGS__); \
     } while (0)
 void failed_at(const char *file, int line, const char *format, ...)
     __attribute__((format(printf, 3, 4), noreturn));
@@ -162,7 +162,9 @@ void failed_at(const char *file, int line, const char *format, ...)
 /* Buffers that are out of the pools. */
 unsigned buffers_in_use(void);
 /* Text, and room for it, that live until the case ends. */
-char *room_for(size_t size) __attribute__((returns_nonnull));
+char *room_for(size_t size);
+/* Writes text at *at, where there has to be room, and moves *at behind it. */
+void append(char **at, const char *format, ...) __attribute__((format(printf, 2, 3)));
 const char *text(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* --- registration --- */
@@ -175,13 +177,13 @@ struct test_case {
 void test_case_register(struct test_case *test_case);
 
 /* Defines a case; those of a file run in the order of their definition. */
-#define CASE(identifier)                                                                           \
-    static void case_##identifier(void);                                                           \
-    static struct test_case case_of_##identifier = {.name = #identifier,                           \
-                                                    .body = case_##identifier};                    \
-    __attribute__((constructor)) static void register_##identifier(void) {                         \
-        test_case_register(&case_of_##identifier);                                                 \
-    }                                                                                              \
+#define CASE(identifier)                                                        \
+    static void case_##identifier(void);                                        \
+    static struct test_case case_of_##identifier = {.name = #identifier,        \
+                                                    .body = case_##identifier}; \
+    __attribute__((constructor)) static void register_##identifier(void) {      \
+        test_case_register(&case_of_##identifier);                              \
+    }                                                                           \
     static void case_##identifier(void)
 
 struct harness_options {
@@ -193,9 +195,9 @@ struct harness_options {
 /* Runs the cases, or those whose name contains the first argument. The program's exit status. */
 int harness_main(int argc, char **argv, const struct harness_options *options);
 
-#define HARNESS_MAIN(...)                                                                          \
-    int main(int argc, char **argv) {                                                              \
-        return harness_main(argc, argv, &(struct harness_options){__VA_ARGS__});                   \
+#define HARNESS_MAIN(...)                                                        \
+    int main(int argc, char **argv) {                                            \
+        return harness_main(argc, argv, &(struct harness_options){__VA_ARGS__}); \
     }
 
 /* For those who do without cases (fuzzing). */

@@ -1,4 +1,5 @@
-/* ARP (RFC 826, RFC 5227) and the neighbours of IPv4: questions, answers, waiting packets, ageing. */
+/* ARP (RFC 826, RFC 5227) and the neighbours of IPv4: questions, answers, waiting packets, ageing.
+ */
 #include "harness.h"
 
 /* Only the WAN gateway is static: hosts of the LAN and the DMZ have to be asked for. */
@@ -21,11 +22,11 @@ static struct frame *answer(const char *sender, const char *mac) {
 }
 
 /* A frame's second half: what a host without the router's help cannot know. */
-#define unanswered(f, ...)                                                                         \
-    do {                                                                                           \
-        inject(DMZ, (f));                                                                          \
-        expect_nothing(ANYWHERE);                                                                  \
-        expect_drops(__VA_ARGS__);                                                                 \
+#define unanswered(f, ...)         \
+    do {                           \
+        inject(DMZ, (f));          \
+        expect_nothing(ANYWHERE);  \
+        expect_drops(__VA_ARGS__); \
     } while (0)
 
 /* --- asking --- */
@@ -110,8 +111,9 @@ CASE(a_gateway_is_asked_for_before_the_first_packet) {
 }
 
 CASE(a_silent_gateway_is_asked_every_second) {
-    start("{'interfaces': {'lan': {" LAN_PORT ", 'addresses': ['192.168.1.1/24']}, 'dmz': {"
-          DMZ_PORT ", 'addresses': ['10.3.0.1/24']}},"
+    start("{'interfaces': {'lan': {" LAN_PORT
+          ", 'addresses': ['192.168.1.1/24']}, 'dmz': {" DMZ_PORT
+          ", 'addresses': ['10.3.0.1/24']}},"
           "'neighbours': [{'interface': 'lan', 'address': '192.168.1.10', 'mac': '" HOST_LAN "'}],"
           "'routes': [{'prefix': '0.0.0.0/0', 'via': '10.3.0.10'}]," UNLIMITED "}");
     for (unsigned second = 0; second < 10; second++) {
@@ -152,7 +154,8 @@ CASE(own_addresses_are_told) {
 CASE(other_addresses_are_not) {
     start(nobody_known);
     inject(DMZ, arp_request(.sender = "10.3.0.20", .sender_mac = HOST_DMZ, .target = "10.3.0.21"));
-    inject(DMZ, arp_request(.sender = "10.3.0.20", .sender_mac = HOST_DMZ, .target = "192.168.1.1"));
+    inject(DMZ,
+           arp_request(.sender = "10.3.0.20", .sender_mac = HOST_DMZ, .target = "192.168.1.1"));
     inject(DMZ, arp_request(.sender = "10.3.0.20", .sender_mac = HOST_DMZ, .target = "10.3.0.255"));
     expect_nothing(ANYWHERE);
     expect_no_drops();
@@ -172,7 +175,8 @@ CASE(probes_are_answered) {
 CASE(requests_shorter_than_an_ethernet_frame_are_answered) {
     start(nobody_known);
     inject(DMZ, truncated(arp_request(.sender = "10.3.0.20", .sender_mac = HOST_DMZ,
-                                      .target = "10.3.0.1"), 42));
+                                      .target = "10.3.0.1"),
+                          42));
     expect(DMZ, arp_reply(.sender = "10.3.0.1", .sender_mac = ROUTER_DMZ, .target = "10.3.0.20",
                           .target_mac = HOST_DMZ));
 }
@@ -265,8 +269,8 @@ CASE(an_address_conflict) {
 /* --- what is no ARP --- */
 
 CASE(arp_truncated_at_every_length) {
-    struct frame *request = arp_request(.sender = "10.3.0.20", .sender_mac = HOST_DMZ,
-                                        .target = "10.3.0.1");
+    struct frame *request =
+        arp_request(.sender = "10.3.0.20", .sender_mac = HOST_DMZ, .target = "10.3.0.1");
 
     start(nobody_known);
     for (unsigned length = 14; length < 42; length++)
@@ -274,20 +278,20 @@ CASE(arp_truncated_at_every_length) {
 }
 
 CASE(arp_in_several_buffers) {
-    struct frame *request = arp_request(.sender = "10.3.0.20", .sender_mac = HOST_DMZ,
-                                        .target = "10.3.0.1");
+    struct frame *request =
+        arp_request(.sender = "10.3.0.20", .sender_mac = HOST_DMZ, .target = "10.3.0.1");
 
     start(nobody_known);
     for (unsigned first = 14; first < 60; first++) {
         inject_split(DMZ, request, first);
-        expect(DMZ, arp_reply(.sender = "10.3.0.1", .sender_mac = ROUTER_DMZ,
-                              .target = "10.3.0.20", .target_mac = HOST_DMZ));
+        expect(DMZ, arp_reply(.sender = "10.3.0.1", .sender_mac = ROUTER_DMZ, .target = "10.3.0.20",
+                              .target_mac = HOST_DMZ));
     }
 }
 
 CASE(wrong_fields) {
-    struct frame *request = arp_request(.sender = "10.3.0.20", .sender_mac = HOST_DMZ,
-                                        .target = "10.3.0.1");
+    struct frame *request =
+        arp_request(.sender = "10.3.0.20", .sender_mac = HOST_DMZ, .target = "10.3.0.1");
 
     start(nobody_known);
     unanswered(poke(request, 14, "0006"), {"arp.hardware_type", 1});
@@ -319,8 +323,8 @@ CASE(the_network_and_broadcast_addresses_are_no_hosts) {
 }
 
 CASE(every_byte_of_a_request) {
-    struct frame *request = arp_request(.sender = "10.3.0.20", .sender_mac = HOST_DMZ,
-                                        .target = "10.3.0.1");
+    struct frame *request =
+        arp_request(.sender = "10.3.0.20", .sender_mac = HOST_DMZ, .target = "10.3.0.1");
 
     start(nobody_known);
     for (unsigned offset = 12; offset < 42; offset++) {
@@ -411,8 +415,9 @@ CASE(a_neighbour_that_is_gone_is_noticed) {
 CASE(a_gateway_in_use_never_grows_stale) {
     unsigned lost = 0;
 
-    start("{'interfaces': {'lan': {" LAN_PORT ", 'addresses': ['192.168.1.1/24']}, 'dmz': {"
-          DMZ_PORT ", 'addresses': ['10.3.0.1/24']}},"
+    start("{'interfaces': {'lan': {" LAN_PORT
+          ", 'addresses': ['192.168.1.1/24']}, 'dmz': {" DMZ_PORT
+          ", 'addresses': ['10.3.0.1/24']}},"
           "'neighbours': [{'interface': 'lan', 'address': '192.168.1.10', 'mac': '" HOST_LAN "'}],"
           "'routes': [{'prefix': '0.0.0.0/0', 'via': '10.3.0.10'}]," UNLIMITED "}");
     advance(1000);
@@ -485,8 +490,7 @@ CASE(a_scan_fills_no_table_and_loses_no_buffer) {
     advance(60000);
     discard(DMZ);
     told = discard(LAN);
-    require(told + drops_so_far("neighbour.evicted") + drops_so_far("neighbour.hold_full") ==
-                HOSTS,
+    require(told + drops_so_far("neighbour.evicted") + drops_so_far("neighbour.hold_full") == HOSTS,
             "%u were told, %lu gave way, of %u", told, drops_so_far("neighbour.evicted"), HOSTS);
     forget_drops();
 }
@@ -498,8 +502,8 @@ CASE(arp_frames_are_policed) {
     start("{'interfaces': {'dmz': {" DMZ_PORT ", 'addresses': ['10.3.0.1/24']}},"
           "'mbufs': 32768, 'punt': {'arp': 1000}}");
     for (unsigned i = 0; i < SENT; i++)
-        inject(DMZ, arp_request(.sender = "10.3.0.20", .sender_mac = HOST_DMZ,
-                                .target = "10.3.0.1"));
+        inject(DMZ,
+               arp_request(.sender = "10.3.0.20", .sender_mac = HOST_DMZ, .target = "10.3.0.1"));
     turn();
     answered = discard(DMZ);
     require(answered >= 100 && answered < SENT / 2, "%u of %u were answered", answered, SENT);

@@ -42,7 +42,8 @@ CASE(all_fields_but_the_hops_stay) {
     struct frame *four, *six;
 
     start(standard);
-    four = udp4(FLOW4, .tos = 0xbb, .id = 0xfffe, .fragment = DONT_FRAGMENT, .ttl = 255, .size = 99);
+    four =
+        udp4(FLOW4, .tos = 0xbb, .id = 0xfffe, .fragment = DONT_FRAGMENT, .ttl = 255, .size = 99);
     inject(LAN, four);
     expect(WAN, hop(four));
     six = tcp6(FLOW6, .traffic_class = 0xb9, .flow_label = 0xabcde, .hop_limit = 255, .size = 99);
@@ -167,8 +168,8 @@ CASE(every_length_up_to_the_mtu) {
 }
 
 CASE(packets_without_payload) {
-    struct frame *four = ip4(.source = "192.168.1.10", .destination = "203.0.113.1",
-                             .protocol = 17, .payload = "");
+    struct frame *four =
+        ip4(.source = "192.168.1.10", .destination = "203.0.113.1", .protocol = 17, .payload = "");
     struct frame *six = ip6(.source = "2001:db8:1::10", .destination = "2001:db8:99::1",
                             .protocol = 59, .payload = "");
 

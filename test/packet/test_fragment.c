@@ -132,8 +132,8 @@ CASE(options_in_all_fragments) {
 
 CASE(options_in_the_first_fragment_only) {
     /* A timestamp (not copied), and a security option (copied). */
-    struct frame *whole = udp4(FLOW4, .id = 3, .options = "440c0500 00000000 00000000 82041122",
-                               .size = 2000);
+    struct frame *whole =
+        udp4(FLOW4, .id = 3, .options = "440c0500 00000000 00000000 82041122", .size = 2000);
     struct frame *found[8];
     unsigned count = 0, payload = 0;
 
@@ -221,6 +221,35 @@ CASE(the_mtu_can_change_while_running) {
     apply(with_wan_mtu(1500));
     inject(LAN, whole);
     expect(WAN, hop(whole));
+}
+
+/* More fragments at once than the worker's ring holds: what is lost has a name. */
+CASE(a_burst_of_large_packets_overflows_by_name) {
+    enum { PACKETS = 40, FRAGMENTS = (9008 + 47) / 48 };
+    unsigned left;
+
+    start(with_wan_mtu(68));
+    for (unsigned id = 0; id < PACKETS; id++)
+        inject(LAN, udp4(FLOW4, .id = id, .size = 9000));
+    turn();
+    left = discard(WAN);
+    require(left > FRAGMENTS && left < PACKETS * FRAGMENTS, "%u fragments left", left);
+    expect_drop("tx.router_ring_full", PACKETS * FRAGMENTS - left);
+}
+
+CASE(fragments_that_are_malformed_pass_or_end_without_harm) {
+    start(with_wan_mtu(576));
+    for (unsigned field = 0; field < 0x10000; field += 0x1f) {
+        inject(LAN, udp4(FLOW4, .fragment = field, .size = 40 + field % 1200));
+        if (field % 64 == 0) {
+            turn();
+            discard(ANYWHERE);
+            frames_free();
+        }
+    }
+    turn();
+    discard(ANYWHERE);
+    forget_drops();
 }
 
 HARNESS_MAIN()

@@ -33,11 +33,11 @@ static struct frame *answer(const char *target, const char *mac) {
                                    .target_link = mac);
 }
 
-#define unanswered(place, f, ...)                                                                  \
-    do {                                                                                           \
-        inject((place), (f));                                                                      \
-        expect_nothing(ANYWHERE);                                                                  \
-        expect_drops(__VA_ARGS__);                                                                 \
+#define unanswered(place, f, ...)  \
+    do {                           \
+        inject((place), (f));      \
+        expect_nothing(ANYWHERE);  \
+        expect_drops(__VA_ARGS__); \
     } while (0)
 
 static unsigned icmp_type(const struct frame *frame) {
@@ -113,19 +113,21 @@ CASE(an_answer_without_the_link_layer_option_does_not_help) {
 CASE(a_gateway_by_its_link_local_address) {
     struct frame *packet;
 
-    start("{'interfaces': {'lan': {" LAN_PORT ", 'addresses': ['2001:db8:1::1/64']}, 'dmz': {"
-          DMZ_PORT ", 'addresses': ['fe80::1/64']}}, 'neighbours': [{'interface': 'lan',"
-          "'address': '2001:db8:1::10', 'mac': '" HOST_LAN "'}],"
-          "'routes': [{'prefix': '::/0', 'via': {'address': 'fe80::10', 'interface': 'dmz'}}],"
-          UNLIMITED "}");
+    start(
+        "{'interfaces': {'lan': {" LAN_PORT
+        ", 'addresses': ['2001:db8:1::1/64']}, 'dmz': {" DMZ_PORT
+        ", 'addresses': ['fe80::1/64']}}, 'neighbours': [{'interface': 'lan',"
+        "'address': '2001:db8:1::10', 'mac': '" HOST_LAN "'}],"
+        "'routes': [{'prefix': '::/0', 'via': {'address': 'fe80::10', 'interface': 'dmz'}}]," UNLIMITED
+        "}");
     packet = packet_to("2001:db8:99::1", 1);
     advance(1000); /* a gateway is asked again each second */
     expect(DMZ, neighbour_solicitation(.source = "fe80::1", .target = "fe80::10",
                                        .source_link = ROUTER_DMZ));
-    inject(DMZ, neighbour_advertisement(.source = "fe80::10", .destination = "fe80::1",
-                                        .target = "fe80::10",
-                                        .flags = ROUTER | SOLICITED | OVERRIDE,
-                                        .target_link = HOST_DMZ));
+    inject(DMZ,
+           neighbour_advertisement(.source = "fe80::10", .destination = "fe80::1",
+                                   .target = "fe80::10", .flags = ROUTER | SOLICITED | OVERRIDE,
+                                   .target_link = HOST_DMZ));
     turn();
     discard(DMZ);
     inject(LAN, packet);
@@ -139,9 +141,9 @@ CASE(the_override_flag) {
     expect(DMZ, question("2001:db8:3::10"));
     inject(DMZ, answer("2001:db8:3::10", HOST_DMZ));
     expect(DMZ, hop(packet_to("2001:db8:3::10", 1)));
-    inject(DMZ, neighbour_advertisement(.source = "2001:db8:3::10", .destination = ALL_NODES,
-                                        .target = "2001:db8:3::10",
-                                        .target_link = "02:00:00:00:03:99"));
+    inject(DMZ,
+           neighbour_advertisement(.source = "2001:db8:3::10", .destination = ALL_NODES,
+                                   .target = "2001:db8:3::10", .target_link = "02:00:00:00:03:99"));
     turn();
     inject(LAN, packet_to("2001:db8:3::10", 2));
     expect(DMZ, hop(packet_to("2001:db8:3::10", 2)));
@@ -173,10 +175,10 @@ CASE(a_used_neighbour_is_probed_and_confirmed) {
     inject(LAN, packet_to("2001:db8:3::10", 2));
     expect(DMZ, hop(packet_to("2001:db8:3::10", 2)));
     advance(6500);
-    expect(DMZ, ether(neighbour_solicitation(.source = "2001:db8:3::1",
-                                             .destination = "2001:db8:3::10",
-                                             .target = "2001:db8:3::10", .source_link = ROUTER_DMZ),
-                      HOST_DMZ, ROUTER_DMZ));
+    expect(DMZ,
+           ether(neighbour_solicitation(.source = "2001:db8:3::1", .destination = "2001:db8:3::10",
+                                        .target = "2001:db8:3::10", .source_link = ROUTER_DMZ),
+                 HOST_DMZ, ROUTER_DMZ));
     discard(DMZ);
     /* An answer need not repeat the address. */
     inject(DMZ, neighbour_advertisement(.source = "2001:db8:3::10", .destination = "2001:db8:3::1",
@@ -247,8 +249,8 @@ CASE(other_addresses_are_not) {
                                        .source_link = HOST_DMZ));
     inject(DMZ, neighbour_solicitation(.source = "2001:db8:3::20", .target = "2001:db8:1::1",
                                        .source_link = HOST_DMZ));
-    inject(DMZ, neighbour_solicitation(.source = "fe80::20", .target = LL_LAN,
-                                       .source_link = HOST_DMZ));
+    inject(DMZ,
+           neighbour_solicitation(.source = "fe80::20", .target = LL_LAN, .source_link = HOST_DMZ));
     expect_nothing(ANYWHERE);
     expect_no_drops();
 }
@@ -312,7 +314,8 @@ CASE(addresses_are_checked_before_use) {
             memcpy(expected->bytes + 2, expected->bytes + IP + 36, 4);
             parse_mac(ROUTER_LAN, expected->bytes + 6);
             /* The nonce is random, and so is the checksum. */
-            memcpy(expected->bytes + expected->length - 6, probes[i]->bytes + expected->length - 6, 6);
+            memcpy(expected->bytes + expected->length - 6, probes[i]->bytes + expected->length - 6,
+                   6);
             memcpy(expected->bytes + ICMP_CHECKSUM, probes[i]->bytes + ICMP_CHECKSUM, 2);
             right |= frame_equal(expected, probes[i]);
         }
@@ -396,42 +399,53 @@ CASE(a_probe_that_comes_back_is_no_duplicate) {
 /* --- what is no neighbour discovery --- */
 
 CASE(wrong_fields) {
-    struct frame *request = neighbour_solicitation(
-        .source = "2001:db8:3::20", .target = "2001:db8:3::1", .source_link = HOST_DMZ);
+    struct frame *request =
+        neighbour_solicitation(.source = "2001:db8:3::20", .target = "2001:db8:3::1",
+                               .source_link = HOST_DMZ);
 
     start(nobody_known);
-    unanswered(DMZ, neighbour_solicitation(.source = "2001:db8:3::20", .target = "2001:db8:3::1",
-                                           .source_link = HOST_DMZ, .hop_limit = 254),
+    unanswered(DMZ,
+               neighbour_solicitation(.source = "2001:db8:3::20", .target = "2001:db8:3::1",
+                                      .source_link = HOST_DMZ, .hop_limit = 254),
                {"nd.hop_limit", 1});
     unanswered(DMZ, poke(request, ICMP_CHECKSUM, "dead"), {"nd.checksum", 1});
     unanswered(DMZ, poke(request, IP6_PAYLOAD + 30, "ff"), {"nd.checksum", 1});
-    unanswered(DMZ, neighbour_solicitation(.source = "2001:db8:3::20", .target = "ff02::1",
-                                           .destination = "ff02::1", .source_link = HOST_DMZ),
+    unanswered(DMZ,
+               neighbour_solicitation(.source = "2001:db8:3::20", .target = "ff02::1",
+                                      .destination = "ff02::1", .source_link = HOST_DMZ),
                {"nd.target_address", 1});
-    unanswered(DMZ, neighbour_solicitation(.source = "::", .target = "2001:db8:3::1",
-                                           .source_link = HOST_DMZ),
+    unanswered(
+        DMZ,
+        neighbour_solicitation(.source = "::", .target = "2001:db8:3::1", .source_link = HOST_DMZ),
+        {"nd.link_layer_option", 1});
+    unanswered(
+        DMZ,
+        neighbour_solicitation(.source = "::", .destination = "ff02::1", .target = "2001:db8:3::1"),
+        {"nd.destination_address", 1});
+    unanswered(DMZ,
+               neighbour_solicitation(.source = "2001:db8:3::20", .target = "2001:db8:3::1",
+                                      .source_link = "01:00:5e:00:00:01"),
                {"nd.link_layer_option", 1});
-    unanswered(DMZ, neighbour_solicitation(.source = "::", .destination = "ff02::1",
-                                           .target = "2001:db8:3::1"),
-               {"nd.destination_address", 1});
-    unanswered(DMZ, neighbour_solicitation(.source = "2001:db8:3::20", .target = "2001:db8:3::1",
-                                           .source_link = "01:00:5e:00:00:01"),
-               {"nd.link_layer_option", 1});
-    unanswered(DMZ, neighbour_advertisement(.source = "2001:db8:3::20", .destination = ALL_NODES,
-                                            .target = "2001:db8:3::20", .flags = SOLICITED,
-                                            .target_link = HOST_DMZ),
+    unanswered(DMZ,
+               neighbour_advertisement(.source = "2001:db8:3::20", .destination = ALL_NODES,
+                                       .target = "2001:db8:3::20", .flags = SOLICITED,
+                                       .target_link = HOST_DMZ),
                {"nd.solicited_flag", 1});
-    unanswered(DMZ, icmp6(.source = "fe80::20", .destination = LL_DMZ, .hop_limit = 255,
-                          .type = 135, .code = 1, .size = 16),
+    unanswered(DMZ,
+               icmp6(.source = "fe80::20", .destination = LL_DMZ, .hop_limit = 255, .type = 135,
+                     .code = 1, .size = 16),
                {"nd.code", 1});
-    unanswered(DMZ, icmp6(.source = "fe80::20", .destination = LL_DMZ, .hop_limit = 255,
-                          .type = 135, .size = 15),
+    unanswered(DMZ,
+               icmp6(.source = "fe80::20", .destination = LL_DMZ, .hop_limit = 255, .type = 135,
+                     .size = 15),
                {"nd.short", 1});
-    unanswered(DMZ, icmp6(.source = "fe80::20", .destination = LL_DMZ, .hop_limit = 255,
-                          .type = 134, .size = 16),
+    unanswered(DMZ,
+               icmp6(.source = "fe80::20", .destination = LL_DMZ, .hop_limit = 255, .type = 134,
+                     .size = 16),
                {"nd.router_advertisement", 1});
-    unanswered(DMZ, icmp6(.source = "fe80::20", .destination = LL_DMZ, .hop_limit = 255,
-                          .type = 137, .size = 40),
+    unanswered(DMZ,
+               icmp6(.source = "fe80::20", .destination = LL_DMZ, .hop_limit = 255, .type = 137,
+                     .size = 40),
                {"nd.redirect", 1});
 }
 
@@ -439,8 +453,9 @@ CASE(options_that_are_none) {
     start(nobody_known);
     /* Length zero, and longer than the message; the options are the payload's last eight bytes. */
     for (unsigned length = 0; length < 256; length++) {
-        struct frame *request = neighbour_solicitation(
-            .source = "2001:db8:3::20", .target = "2001:db8:3::1", .source_link = HOST_DMZ);
+        struct frame *request =
+            neighbour_solicitation(.source = "2001:db8:3::20", .target = "2001:db8:3::1",
+                                   .source_link = HOST_DMZ);
         uint8_t *icmp = request->bytes + IP6_PAYLOAD;
         uint32_t sum;
 
@@ -456,27 +471,29 @@ CASE(options_that_are_none) {
 }
 
 CASE(in_several_buffers) {
-    struct frame *request = neighbour_solicitation(
-        .source = "2001:db8:3::20", .target = "2001:db8:3::1", .source_link = HOST_DMZ);
+    struct frame *request =
+        neighbour_solicitation(.source = "2001:db8:3::20", .target = "2001:db8:3::1",
+                               .source_link = HOST_DMZ);
 
     start(nobody_known);
     for (unsigned first = IP6_PAYLOAD + 1; first < request->length; first++) {
         inject_split(DMZ, request, first);
-        expect(DMZ, neighbour_advertisement(.source = "2001:db8:3::1",
-                                            .destination = "2001:db8:3::20",
-                                            .target = "2001:db8:3::1",
-                                            .flags = ROUTER | SOLICITED | OVERRIDE,
-                                            .target_link = ROUTER_DMZ));
+        expect(DMZ,
+               neighbour_advertisement(.source = "2001:db8:3::1", .destination = "2001:db8:3::20",
+                                       .target = "2001:db8:3::1",
+                                       .flags = ROUTER | SOLICITED | OVERRIDE,
+                                       .target_link = ROUTER_DMZ));
     }
 }
 
 /* RFC 6980. */
 CASE(fragmented_messages_are_refused) {
-    struct frame *request = neighbour_solicitation(
-        .source = "2001:db8:3::20", .target = "2001:db8:3::1", .source_link = HOST_DMZ);
-    struct frame *fragment = ip6(.source = "2001:db8:3::20", .destination = "ff02::1:ff00:1",
-                                 .hop_limit = 255, .protocol = 58, .first = 44,
-                                 .extensions = "3a00 0001 00000001", .size = 32);
+    struct frame *request =
+        neighbour_solicitation(.source = "2001:db8:3::20", .target = "2001:db8:3::1",
+                               .source_link = HOST_DMZ);
+    struct frame *fragment =
+        ip6(.source = "2001:db8:3::20", .destination = "ff02::1:ff00:1", .hop_limit = 255,
+            .protocol = 58, .first = 44, .extensions = "3a00 0001 00000001", .size = 32);
 
     start(nobody_known);
     memcpy(fragment->bytes + fragment->length - 32, request->bytes + IP6_PAYLOAD, 32);
@@ -489,8 +506,9 @@ CASE(fragmented_messages_are_refused) {
 CASE(every_byte_of_a_solicitation) {
     start(nobody_known);
     for (unsigned offset = IP; offset < IP6_PAYLOAD + 32; offset++) {
-        struct frame *request = neighbour_solicitation(
-            .source = "2001:db8:3::20", .target = "2001:db8:3::1", .source_link = HOST_DMZ);
+        struct frame *request =
+            neighbour_solicitation(.source = "2001:db8:3::20", .target = "2001:db8:3::1",
+                                   .source_link = HOST_DMZ);
 
         for (unsigned value = 0; value < 256; value++)
             inject(DMZ, poke(request, offset, text("%02x", value)));
@@ -527,8 +545,8 @@ static struct frame *advertisement(unsigned flags, unsigned lifetime) {
     icmp = frame->bytes + IP6_PAYLOAD;
     memcpy(icmp + 4, body->bytes, body->length);
     icmp[2] = icmp[3] = 0;
-    sum = fold16(sum16(sum16(body->length + 4 + 58, frame->bytes + IP + 8, 32), icmp,
-                       body->length + 4));
+    sum = fold16(
+        sum16(sum16(body->length + 4 + 58, frame->bytes + IP + 8, 32), icmp, body->length + 4));
     icmp[2] = (uint8_t)(~sum >> 8);
     icmp[3] = (uint8_t)~sum;
     return frame;
@@ -558,8 +576,8 @@ CASE(advertisements_are_sent_without_being_asked) {
     for (unsigned minute = 0; minute < 10; minute++) {
         advance(60000);
         while ((frame = take(LAN)) != NULL) {
-            require(frame_equal(frame, ether(advertisement(0xc0, 600), "33:33:00:00:00:01",
-                                             ROUTER_LAN)),
+            require(frame_equal(frame,
+                                ether(advertisement(0xc0, 600), "33:33:00:00:00:01", ROUTER_LAN)),
                     "another frame");
             count++;
         }

@@ -8,20 +8,20 @@
 #define FLOW6 .source = "[2001:db8:1::10]:1000", .destination = "[2001:db8:99::1]:53"
 
 /* The frame arrives on the LAN and is dropped for this reason. */
-#define dropped(f, reason)                                                                         \
-    do {                                                                                           \
-        inject(LAN, (f));                                                                          \
-        expect_nothing(ANYWHERE);                                                                  \
-        expect_drop((reason), 1);                                                                  \
+#define dropped(f, reason)        \
+    do {                          \
+        inject(LAN, (f));         \
+        expect_nothing(ANYWHERE); \
+        expect_drop((reason), 1); \
     } while (0)
 
-#define forwarded(f)                                                                               \
-    do {                                                                                           \
-        const struct frame *sent = (f);                                                            \
-                                                                                                   \
-        inject(LAN, sent);                                                                         \
-        expect(WAN, hop(sent));                                                                    \
-        expect_no_drops();                                                                         \
+#define forwarded(f)                    \
+    do {                                \
+        const struct frame *sent = (f); \
+                                        \
+        inject(LAN, sent);              \
+        expect(WAN, hop(sent));         \
+        expect_no_drops();              \
     } while (0)
 
 /* --- lengths --- */
@@ -31,8 +31,8 @@ CASE(ipv4_truncated_at_every_length) {
 
     start(standard);
     for (unsigned length = 1; length < whole->length; length++)
-        dropped(truncated(whole, length), length < IP4_PAYLOAD ? "parse.truncated"
-                                                               : "parse.ipv4_total_length");
+        dropped(truncated(whole, length),
+                length < IP4_PAYLOAD ? "parse.truncated" : "parse.ipv4_total_length");
     forwarded(udp4(FLOW4, .size = 32));
 }
 
@@ -41,8 +41,8 @@ CASE(ipv6_truncated_at_every_length) {
 
     start(standard);
     for (unsigned length = 1; length < whole->length; length++)
-        dropped(truncated(whole, length), length < IP6_PAYLOAD ? "parse.truncated"
-                                                               : "parse.ipv6_payload_length");
+        dropped(truncated(whole, length),
+                length < IP6_PAYLOAD ? "parse.truncated" : "parse.ipv6_payload_length");
     forwarded(udp6(FLOW6, .size = 12));
 }
 
@@ -51,8 +51,8 @@ CASE(tagged_truncated_at_every_length) {
 
     start(standard);
     for (unsigned length = 1; length < whole->length; length++)
-        dropped(truncated(whole, length), length < IP4_PAYLOAD + 4 ? "parse.truncated"
-                                                                   : "parse.ipv4_total_length");
+        dropped(truncated(whole, length),
+                length < IP4_PAYLOAD + 4 ? "parse.truncated" : "parse.ipv4_total_length");
 }
 
 /* Where the frame is shorter than 14 bytes nobody knows whose it is; behind that the interface
@@ -132,9 +132,11 @@ CASE(every_bit_of_the_header_is_under_the_checksum) {
             reason = "parse.ipv4_version";
         else if (bit < 8 && (changed->bytes[IP] & 15) < 5)
             reason = "parse.ipv4_header_length";
-        else if (bit >= 16 && bit < 32 && (changed->bytes[IP + 2] << 8 | changed->bytes[IP + 3]) > 88)
+        else if (bit >= 16 && bit < 32 &&
+                 (changed->bytes[IP + 2] << 8 | changed->bytes[IP + 3]) > 88)
             reason = "parse.ipv4_total_length";
-        else if (bit >= 16 && bit < 32 && (changed->bytes[IP + 2] << 8 | changed->bytes[IP + 3]) < 20)
+        else if (bit >= 16 && bit < 32 &&
+                 (changed->bytes[IP + 2] << 8 | changed->bytes[IP + 3]) < 20)
             reason = "parse.ipv4_total_length";
         dropped(changed, reason);
     }
@@ -244,7 +246,8 @@ CASE(stacked_tags) {
 
 CASE(untagged_frames_are_refused_where_only_vlans_are_used) {
     start("{'interfaces': {'lan': {" LAN_PORT ", 'enabled': false},"
-          "'office': {'parent': 'lan', 'vlan': 7, 'addresses': ['192.168.7.1/24']}}," UNLIMITED "}");
+          "'office': {'parent': 'lan', 'vlan': 7, 'addresses': ['192.168.7.1/24']}}," UNLIMITED
+          "}");
     dropped(udp4(FLOW4), "parse.interface_down");
     dropped(vlan(7, udp4(FLOW4)), "parse.interface_down");
 }
@@ -255,7 +258,8 @@ CASE(ipv4_sources_that_no_host_has) {
     static const char *const sources[] = {"0.0.0.0",   "0.0.0.1",         "0.255.255.255",
                                           "127.0.0.1", "127.255.255.255", "224.0.0.1",
                                           "239.1.2.3", "240.0.0.1",       "255.255.255.255"};
-    static const char *const fine[] = {"1.0.0.1", "126.255.255.255", "128.0.0.1", "223.255.255.254"};
+    static const char *const fine[] = {"1.0.0.1", "126.255.255.255", "128.0.0.1",
+                                       "223.255.255.254"};
 
     start(standard);
     for (unsigned i = 0; i < sizeof(sources) / sizeof(sources[0]); i++)
@@ -266,8 +270,8 @@ CASE(ipv4_sources_that_no_host_has) {
 }
 
 CASE(ipv4_destinations_that_are_never_forwarded) {
-    static const char *const martian[] = {"0.0.0.0",   "0.1.2.3",         "127.0.0.1",
-                                          "127.1.2.3", "240.0.0.1",       "247.255.255.255",
+    static const char *const martian[] = {"0.0.0.0",   "0.1.2.3",        "127.0.0.1",
+                                          "127.1.2.3", "240.0.0.1",      "247.255.255.255",
                                           "254.1.2.3", "255.255.255.254"};
 
     start(standard);
@@ -284,8 +288,8 @@ CASE(ipv4_destinations_that_are_never_forwarded) {
 
 CASE(ipv4_broadcasts_for_everybody_end_here) {
     start(standard);
-    dropped(ether(udp4(.source = "192.168.1.10:68", .destination = "255.255.255.255:67"),
-                  BROADCAST, HOST_LAN),
+    dropped(ether(udp4(.source = "192.168.1.10:68", .destination = "255.255.255.255:67"), BROADCAST,
+                  HOST_LAN),
             "local.group_not_wanted");
     /* A host without an address yet asks for one. */
     dropped(ether(udp4(.source = "0.0.0.0:68", .destination = "255.255.255.255:67"), BROADCAST,
@@ -341,14 +345,14 @@ CASE(ipv6_destinations_that_are_never_forwarded) {
 
 CASE(ipv4_options_pass) {
     start(standard);
-    forwarded(udp4(FLOW4, .options = "94040000"));             /* router alert */
-    forwarded(udp4(FLOW4, .options = "01010101"));             /* no operation */
-    forwarded(udp4(FLOW4, .options = "00ffffff"));             /* end: what follows is padding */
-    forwarded(udp4(FLOW4, .options = "0728080102030405060708"  /* record route, 40 bytes */
+    forwarded(udp4(FLOW4, .options = "94040000"));            /* router alert */
+    forwarded(udp4(FLOW4, .options = "01010101"));            /* no operation */
+    forwarded(udp4(FLOW4, .options = "00ffffff"));            /* end: what follows is padding */
+    forwarded(udp4(FLOW4, .options = "0728080102030405060708" /* record route, 40 bytes */
                                      "0102030405060708010203040506070801020304"
                                      "050607080102030405"));
     forwarded(udp4(FLOW4, .options = "440c0500 00000000 00000000")); /* timestamp */
-    forwarded(udp4(FLOW4, .options = "1e020101"));             /* unknown ones are skipped */
+    forwarded(udp4(FLOW4, .options = "1e020101"));                   /* unknown ones are skipped */
     inject(LAN, padded(udp4(FLOW4, .options = "94040000", .payload = "x"), 60));
     expect(WAN, hop(udp4(FLOW4, .options = "94040000", .payload = "x")));
 }
@@ -376,7 +380,8 @@ CASE(every_option_type_and_length) {
     start(standard);
     for (unsigned type = 2; type < 256; type++) {
         for (unsigned length = 0; length < 12; length++) {
-            struct frame *frame = udp4(FLOW4, .options = text("%02x%02x0000 00000000", type, length));
+            struct frame *frame =
+                udp4(FLOW4, .options = text("%02x%02x0000 00000000", type, length));
 
             if (length < 2 || length > 8)
                 dropped(frame, "parse.ipv4_bad_options");
@@ -409,18 +414,22 @@ CASE(options_have_to_be_in_the_first_buffer) {
 
 CASE(ipv6_extension_headers_pass) {
     start(standard);
-    forwarded(udp6(FLOW6, .first = 0, .extensions = "0000 0104 00000000"));  /* PadN */
-    forwarded(udp6(FLOW6, .first = 0, .extensions = "0000 000000000000"));   /* Pad1 */
-    forwarded(udp6(FLOW6, .first = 0, .extensions = "0000 05020000 0100"));  /* router alert */
-    forwarded(udp6(FLOW6, .first = 60, .extensions = "0000 0104 00000000")); /* for the destination */
+    forwarded(udp6(FLOW6, .first = 0, .extensions = "0000 0104 00000000")); /* PadN */
+    forwarded(udp6(FLOW6, .first = 0, .extensions = "0000 000000000000"));  /* Pad1 */
+    forwarded(udp6(FLOW6, .first = 0, .extensions = "0000 05020000 0100")); /* router alert */
+    forwarded(
+        udp6(FLOW6, .first = 60, .extensions = "0000 0104 00000000")); /* for the destination */
     forwarded(udp6(FLOW6, .first = 43, .extensions = "0000 0400 00000000")); /* routing */
-    forwarded(udp6(FLOW6, .first = 43, .extensions = "0000 00ff 00000000")); /* type 0: for its node */
-    forwarded(udp6(FLOW6, .first = 51, .extensions = "0004 0000 00000001 00000001"
-                                                     "0102030405060708090a0b0c")); /* AH */
+    forwarded(
+        udp6(FLOW6, .first = 43, .extensions = "0000 00ff 00000000")); /* type 0: for its node */
+    forwarded(udp6(FLOW6, .first = 51,
+                   .extensions = "0004 0000 00000001 00000001"
+                                 "0102030405060708090a0b0c"));               /* AH */
     forwarded(udp6(FLOW6, .first = 44, .extensions = "0000 0001 12345678")); /* first fragment */
     forwarded(udp6(FLOW6, .first = 44, .extensions = "0000 0008 12345678")); /* last */
-    forwarded(udp6(FLOW6, .first = 0, .extensions = "2c00 0104 00000000 3c00 0001 12345678"
-                                                    "0000 0104 00000000"));
+    forwarded(udp6(FLOW6, .first = 0,
+                   .extensions = "2c00 0104 00000000 3c00 0001 12345678"
+                                 "0000 0104 00000000"));
     forwarded(ip6(.source = "2001:db8:1::10", .destination = "2001:db8:99::1", .protocol = 59,
                   .first = 0, .extensions = "0000 0104 00000000"));
     forwarded(ip6(.source = "2001:db8:1::10", .destination = "2001:db8:99::1", .protocol = 253));
@@ -451,9 +460,9 @@ CASE(ipv6_extension_headers_out_of_bounds) {
     dropped(poke(udp6(FLOW6, .first = 60, .extensions = "0000 0104 00000000", .size = 4),
                  IP6_PAYLOAD + 1, "03"),
             "parse.ipv6_extension_header");
-    dropped(poke(udp6(FLOW6, .first = 60, .extensions = "0000 0104 00000000"), IP6_PAYLOAD + 1,
-                 "ff"),
-            "parse.ipv6_extension_header");
+    dropped(
+        poke(udp6(FLOW6, .first = 60, .extensions = "0000 0104 00000000"), IP6_PAYLOAD + 1, "ff"),
+        "parse.ipv6_extension_header");
     /* No room for even the smallest. */
     for (unsigned size = 1; size < 8; size++)
         dropped(ip6(.source = "2001:db8:1::10", .destination = "2001:db8:99::1", .protocol = 60,
@@ -471,8 +480,9 @@ CASE(ipv6_extension_headers_out_of_bounds) {
 }
 
 CASE(ipv6_extension_headers_have_to_be_in_the_first_buffer) {
-    struct frame *frame = udp6(FLOW6, .first = 0, .extensions = "3c00 0104 00000000"
-                                                                "0001 010c 000000000000000000000000",
+    struct frame *frame = udp6(FLOW6, .first = 0,
+                               .extensions = "3c00 0104 00000000"
+                                             "0001 010c 000000000000000000000000",
                                .size = 20);
 
     start(standard);
@@ -491,8 +501,8 @@ CASE(ipv6_extension_headers_have_to_be_in_the_first_buffer) {
 CASE(unknown_hop_by_hop_options) {
     start(standard);
     for (unsigned type = 2; type < 256; type++) {
-        struct frame *frame = udp6(FLOW6, .first = 0, .extensions = text("0000 0100 %02x02 0000", type),
-                                   .hop_limit = 9);
+        struct frame *frame = udp6(
+            FLOW6, .first = 0, .extensions = text("0000 0100 %02x02 0000", type), .hop_limit = 9);
         struct frame *to_group =
             udp6(.source = "[2001:db8:1::10]:1", .destination = "[ff0e::99]:2", .first = 0,
                  .extensions = text("0000 0100 %02x02 0000", type));
@@ -540,8 +550,9 @@ CASE(hop_by_hop_options_out_of_bounds) {
 }
 
 CASE(every_byte_of_an_extension_header_has_some_end) {
-    struct frame *frame = udp6(FLOW6, .first = 0, .extensions = "2c00 0104 00000000"
-                                                                "0000 0001 12345678");
+    struct frame *frame = udp6(FLOW6, .first = 0,
+                               .extensions = "2c00 0104 00000000"
+                                             "0000 0001 12345678");
 
     start(standard);
     for (unsigned offset = IP + 4; offset < IP6_PAYLOAD + 16; offset++) {

@@ -36,8 +36,9 @@ CASE(answers_of_both_workers) {
     for (unsigned queue = 0; queue < 2; queue++) {
         inject_queue(LAN, queue, icmp4_echo(.source = "192.168.1.10", .destination = "10.3.0.1"));
         expect(LAN, icmp4_echo_reply(.source = "10.3.0.1", .destination = "192.168.1.10"));
-        inject_queue(LAN, queue, arp_request(.sender = "192.168.1.20", .sender_mac = HOST_LAN,
-                                             .target = "192.168.1.1"));
+        inject_queue(
+            LAN, queue,
+            arp_request(.sender = "192.168.1.20", .sender_mac = HOST_LAN, .target = "192.168.1.1"));
         expect(LAN, arp_reply(.sender = "192.168.1.1", .sender_mac = ROUTER_LAN,
                               .target = "192.168.1.20", .target_mac = HOST_LAN));
     }

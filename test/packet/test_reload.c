@@ -1,6 +1,4 @@
 /* Configurations and routes change under traffic: packets whose route stays are never lost. */
-#include <stdio.h>
-
 #include "harness.h"
 
 /* --- traffic that goes on --- */
@@ -47,12 +45,12 @@ static void begin_traffic(void) {
     harness_around_plan = traffic_around_plans;
 }
 
-#define nothing_was_lost()                                                                         \
-    do {                                                                                           \
-        harness_around_plan = NULL;                                                                \
-        traffic();                                                                                 \
-        require(sent == arrived, "%u of %u packets were lost", sent - arrived, sent);              \
-        discard(ANYWHERE);                                                                         \
+#define nothing_was_lost()                                                            \
+    do {                                                                              \
+        harness_around_plan = NULL;                                                   \
+        traffic();                                                                    \
+        require(sent == arrived, "%u of %u packets were lost", sent - arrived, sent); \
+        discard(ANYWHERE);                                                            \
     } while (0)
 
 /* Much is different, but not the way from the LAN to the WAN. */
@@ -66,8 +64,7 @@ static const char *const other =
     "'neighbours': [" ISP_NEIGHBOURS "," WAN_NEIGHBOURS "," LAN_NEIGHBOURS "],"
     "'routes': [{'prefix': '203.0.112.0/24', 'via': '198.51.100.2'},"
     "  {'prefix': '0.0.0.0/0', 'via': '100.64.4.2', 'vrf': 'blue'},"
-    "  {'prefix': '203.0.114.0/24', 'blackhole': true},"
-    DEFAULT_ROUTES "]," UNLIMITED "}";
+    "  {'prefix': '203.0.114.0/24', 'blackhole': true}," DEFAULT_ROUTES "]," UNLIMITED "}";
 
 CASE(a_hundred_applies_lose_nothing) {
     start(standard);
@@ -167,15 +164,14 @@ CASE(a_more_specific_route_comes_and_goes) {
 }
 
 /* Routes N.. as a request; all around, and over, the destination of the traffic. */
-static char *route_request(unsigned first, unsigned count, const char *via) {
-    char *json = room_for(count * 90 + 100);
-    size_t used = (size_t)sprintf(json, "{'routes': [");
+static const char *route_request(unsigned first, unsigned count, const char *via) {
+    char *json = room_for(count * 90 + 100), *at = json;
 
+    append(&at, "{'routes': [");
     for (unsigned i = first; i < first + count; i++)
-        used += (size_t)sprintf(json + used, "%s{'prefix': '%u.%u.%u.0/24'%s%s%s}",
-                                i > first ? "," : "", 201 + i / 65536, i / 256 % 256, i % 256,
-                                via ? ", 'via': '" : "", via ? via : "", via ? "'" : "");
-    sprintf(json + used, "]}");
+        append(&at, "%s{'prefix': '%u.%u.%u.0/24'%s%s%s}", i > first ? "," : "", 201 + i / 65536,
+               i / 256 % 256, i % 256, via ? ", 'via': '" : "", via ? via : "", via ? "'" : "");
+    append(&at, "]}");
     return json;
 }
 
@@ -186,13 +182,13 @@ CASE(a_hundred_thousand_routes_come_and_go) {
     begin_traffic();
     for (unsigned first = 0; first < ROUTES; first += CHUNK) {
         /* 2 * 65536 + ... holds 203.0.113.0/24: most lead to the same next hop. */
-        char *request = route_request(100000 + first, CHUNK, "198.51.100.2");
+        const char *request = route_request(100000 + first, CHUNK, "198.51.100.2");
 
         rpc("route.add", request);
         traffic();
     }
     for (unsigned first = 0; first < ROUTES; first += CHUNK) {
-        char *request = route_request(100000 + first, CHUNK, NULL);
+        const char *request = route_request(100000 + first, CHUNK, NULL);
 
         rpc("route.delete", request);
         traffic();
@@ -206,19 +202,16 @@ CASE(a_configuration_with_many_routes_is_replaced_by_another) {
     char *documents[2];
 
     for (unsigned d = 0; d < 2; d++) {
-        char *routes = room_for(ROUTES * 70);
-        size_t used = 0;
+        char *at = documents[d] = room_for(ROUTES * 70 + 2000);
 
+        append(&at, "{'interfaces': {'lan': {" LAN_PORT "," LAN_ADDRESSES "}, 'wan': {" WAN_PORT
+                    "," WAN_ADDRESSES "}, 'dmz': {" DMZ_PORT "," DMZ_ADDRESSES "}},"
+                    "'neighbours': [" LAN_NEIGHBOURS "," WAN_NEIGHBOURS "," DMZ_NEIGHBOURS "],"
+                    "'routes': [" DEFAULT_ROUTES);
         for (unsigned i = 0; i < ROUTES; i++)
-            used += (size_t)sprintf(routes + used, ",{'prefix': '202.%u.%u.0/24', 'via': '%s'}",
-                                    i / 256 + d * 10, i % 256, d ? "10.3.0.10" : "198.51.100.2");
-        documents[d] = room_for(used + 2000);
-        sprintf(documents[d],
-                "{'interfaces': {'lan': {" LAN_PORT "," LAN_ADDRESSES "}, 'wan': {" WAN_PORT
-                "," WAN_ADDRESSES "}, 'dmz': {" DMZ_PORT "," DMZ_ADDRESSES "}},"
-                "'neighbours': [" LAN_NEIGHBOURS "," WAN_NEIGHBOURS "," DMZ_NEIGHBOURS "],"
-                "'routes': [" DEFAULT_ROUTES "%s]," UNLIMITED "}",
-                routes);
+            append(&at, ",{'prefix': '202.%u.%u.0/24', 'via': '%s'}", i / 256 + d * 10, i % 256,
+                   d ? "10.3.0.10" : "198.51.100.2");
+        append(&at, "]," UNLIMITED "}");
     }
     start(documents[0]);
     begin_traffic();

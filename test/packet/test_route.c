@@ -4,8 +4,6 @@
  */
 #include "harness.h"
 
-#include <stdio.h>
-
 #define ROUTER_LAN4 "192.168.1.1"
 #define ROUTER_LAN6 "2001:db8:1::1"
 
@@ -54,23 +52,22 @@ CASE(the_longest_prefix_wins) {
 }
 
 CASE(every_prefix_length) {
-    char routes[8000] = "";
+    char routes[8000] = "", *at = routes;
 
     /* Length N leads to the DMZ when N is odd, to the WAN when it is even. */
     for (unsigned length = 8; length <= 32; length++) {
         uint32_t prefix = 0xaaaaaaaa & (uint32_t)(0xffffffff00000000 >> length);
 
-        snprintf(routes + strlen(routes), sizeof(routes) - strlen(routes),
-                 "%s{'prefix': '%u.%u.%u.%u/%u', 'via': '%s'}", length > 8 ? "," : "", prefix >> 24,
-                 prefix >> 16 & 255, prefix >> 8 & 255, prefix & 255, length,
-                 length % 2 ? "10.3.0.10" : "198.51.100.2");
+        append(&at, "%s{'prefix': '%u.%u.%u.%u/%u', 'via': '%s'}", length > 8 ? "," : "",
+               prefix >> 24, prefix >> 16 & 255, prefix >> 8 & 255, prefix & 255, length,
+               length % 2 ? "10.3.0.10" : "198.51.100.2");
     }
     start(standard_with_routes(routes));
     for (unsigned length = 8; length <= 32; length++) {
         /* Alike in `length` bits, and no more. */
         uint32_t address = length < 32 ? 0xaaaaaaaa ^ (uint32_t)(0x80000000 >> length) : 0xaaaaaaaa;
-        struct frame *frame = from_lan4(
-            text("%u.%u.%u.%u", address >> 24, address >> 16 & 255, address >> 8 & 255, address & 255));
+        struct frame *frame = from_lan4(text("%u.%u.%u.%u", address >> 24, address >> 16 & 255,
+                                             address >> 8 & 255, address & 255));
 
         inject(LAN, frame);
         expect(length % 2 ? DMZ : WAN, hop(frame));
@@ -130,8 +127,8 @@ CASE(routes_through_an_interface_alone) {
     inject(LAN, from_lan4("203.0.113.9"));
     expect(WAN, arp_request(.sender = "198.51.100.1", .sender_mac = ROUTER_WAN,
                             .target = "203.0.113.9"));
-    inject(WAN, arp_reply(.sender = "203.0.113.9", .sender_mac = HOST_WAN,
-                          .target = "198.51.100.1", .target_mac = ROUTER_WAN));
+    inject(WAN, arp_reply(.sender = "203.0.113.9", .sender_mac = HOST_WAN, .target = "198.51.100.1",
+                          .target_mac = ROUTER_WAN));
     expect(WAN, hop(from_lan4("203.0.113.9")));
     inject(LAN, from_lan6("2001:db8:99::9"));
     expect(WAN, neighbour_solicitation(.source = "2001:db8:2::1", .target = "2001:db8:99::9",
@@ -144,15 +141,16 @@ CASE(routes_through_an_interface_alone) {
 
 /* RFC 8950: an IPv4 prefix through an IPv6 neighbour, also by its link-local address. */
 CASE(ipv4_through_an_ipv6_next_hop) {
-    start("{'interfaces': {'lan': {" LAN_PORT "," LAN_ADDRESSES "}, 'wan': {" WAN_PORT
-          ", 'addresses': ['2001:db8:2::1/64']}, 'dmz': {" DMZ_PORT
-          ", 'addresses': ['2001:db8:3::1/64']}},"
-          "'neighbours': [{'interface': 'wan', 'address': '2001:db8:2::2', 'mac': '" HOST_WAN "'},"
-          "{'interface': 'dmz', 'address': 'fe80::10', 'mac': '" HOST_DMZ "'}," LAN_NEIGHBOURS "],"
-          "'routes': [{'prefix': '0.0.0.0/0', 'via': '2001:db8:2::2'},"
-          "{'prefix': '203.0.113.0/24', 'via': {'address': 'fe80::10', 'interface': 'dmz'}},"
-          "{'prefix': '2001:db8:99::/48', 'via': {'address': 'fe80::10', 'interface': 'dmz'}}],"
-          UNLIMITED "}");
+    start(
+        "{'interfaces': {'lan': {" LAN_PORT "," LAN_ADDRESSES "}, 'wan': {" WAN_PORT
+        ", 'addresses': ['2001:db8:2::1/64']}, 'dmz': {" DMZ_PORT
+        ", 'addresses': ['2001:db8:3::1/64']}},"
+        "'neighbours': [{'interface': 'wan', 'address': '2001:db8:2::2', 'mac': '" HOST_WAN "'},"
+        "{'interface': 'dmz', 'address': 'fe80::10', 'mac': '" HOST_DMZ "'}," LAN_NEIGHBOURS "],"
+        "'routes': [{'prefix': '0.0.0.0/0', 'via': '2001:db8:2::2'},"
+        "{'prefix': '203.0.113.0/24', 'via': {'address': 'fe80::10', 'interface': 'dmz'}},"
+        "{'prefix': '2001:db8:99::/48', 'via': {'address': 'fe80::10', 'interface': 'dmz'}}]," UNLIMITED
+        "}");
     inject(LAN, from_lan4("198.18.0.1"));
     expect(WAN, hop(from_lan4("198.18.0.1")));
     goes_to(DMZ, "203.0.113.1", "2001:db8:99::1");
@@ -173,9 +171,9 @@ CASE(errors_without_an_ipv4_address) {
 
 /* --- several paths --- */
 
-#define ECMP_INTERFACES                                                                            \
-    "'interfaces': {'lan': {" LAN_PORT "," LAN_ADDRESSES "}, 'wan': {" WAN_PORT "," WAN_ADDRESSES  \
-    "}, 'dmz': {" DMZ_PORT "," DMZ_ADDRESSES "}, 'isp': {" ISP_PORT "," ISP_ADDRESSES "}},"        \
+#define ECMP_INTERFACES                                                                           \
+    "'interfaces': {'lan': {" LAN_PORT "," LAN_ADDRESSES "}, 'wan': {" WAN_PORT "," WAN_ADDRESSES \
+    "}, 'dmz': {" DMZ_PORT "," DMZ_ADDRESSES "}, 'isp': {" ISP_PORT "," ISP_ADDRESSES "}},"       \
     "'neighbours': [" LAN_NEIGHBOURS "," WAN_NEIGHBOURS "," DMZ_NEIGHBOURS "," ISP_NEIGHBOURS "],"
 
 static const char *const three_paths =
@@ -280,8 +278,8 @@ CASE(weights_are_respected) {
             "%u %u %u of 8000 flows for weights 5 2 1", count[WAN], count[DMZ], count[ISP]);
 }
 
-/* RFC 2992: when a member goes only its own flows move, and when it returns some move to it, but none
- * between the others. */
+/* RFC 2992: when a member goes only its own flows move, and when it returns some move to it, but
+ * none between the others. */
 CASE(a_member_that_goes_takes_only_its_own_flows_along) {
     enum { FLOWS = 600 };
     enum place before[FLOWS], between[FLOWS];
@@ -361,8 +359,8 @@ CASE(the_connected_network_of_an_interface_that_is_down_is_gone) {
 CASE(a_disabled_interface_in_the_configuration) {
     start("{'interfaces': {'lan': {" LAN_PORT "," LAN_ADDRESSES "}, 'wan': {" WAN_PORT
           "," WAN_ADDRESSES ", 'enabled': false}},"
-          "'neighbours': [" LAN_NEIGHBOURS "," WAN_NEIGHBOURS "], 'routes': [" DEFAULT_ROUTES "],"
-          UNLIMITED "}");
+          "'neighbours': [" LAN_NEIGHBOURS "," WAN_NEIGHBOURS "], 'routes': [" DEFAULT_ROUTES
+          "]," UNLIMITED "}");
     is_refused("203.0.113.1", "2001:db8:99::1", 0, 0, "local.no_route");
     inject(WAN, udp4(.source = "203.0.113.1:1", .destination = "192.168.1.10:2"));
     expect_drop("parse.interface_down", 1);
@@ -376,7 +374,8 @@ CASE(routes_that_come_and_go_by_rpc) {
     rpc("route.add", "{'routes': [{'prefix': '203.0.113.0/24', 'via': '10.3.0.10'},"
                      "{'prefix': '2001:db8:99::/48', 'via': '2001:db8:3::10'}]}");
     goes_to(DMZ, "203.0.113.1", "2001:db8:99::1");
-    rpc("route.delete", "{'routes': [{'prefix': '203.0.113.0/24'}, {'prefix': '2001:db8:99::/48'}]}");
+    rpc("route.delete",
+        "{'routes': [{'prefix': '203.0.113.0/24'}, {'prefix': '2001:db8:99::/48'}]}");
     goes_to(WAN, "203.0.113.1", "2001:db8:99::1");
 }
 
@@ -394,7 +393,8 @@ CASE(the_configuration_is_preferred_to_rpc) {
 }
 
 CASE(a_gateway_that_is_not_on_link_is_waited_for) {
-    start(standard_with_routes("{'prefix': '203.0.113.0/24', 'via': '100.64.4.2', 'interface': 'wan'}"));
+    start(standard_with_routes(
+        "{'prefix': '203.0.113.0/24', 'via': '100.64.4.2', 'interface': 'wan'}"));
     rpc("route.add", "{'prefix': '203.0.114.0/24', 'via': '100.64.4.2'}");
     inject(LAN, from_lan4("203.0.114.1")); /* the default route goes on */
     expect(WAN, hop(from_lan4("203.0.114.1")));

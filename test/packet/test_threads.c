@@ -5,10 +5,7 @@
 #include <pthread.h>
 #include <rte_mbuf.h>
 #include <rte_ring.h>
-#include <sched.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "harness.h"
@@ -48,7 +45,7 @@ static void *run_traffic(void *context) {
                 traffic.sent++;
             }
         } else {
-            sched_yield();
+            usleep(20); /* the workers may need this CPU */
         }
         count_arrivals();
     }
@@ -60,7 +57,8 @@ static void *run_traffic(void *context) {
 }
 
 static void begin_traffic(void) {
-    traffic.frame = udp4(.source = "192.168.1.10:1000", .destination = "203.0.113.1:53", .size = 50);
+    traffic.frame =
+        udp4(.source = "192.168.1.10:1000", .destination = "203.0.113.1:53", .size = 50);
     traffic.sent = traffic.arrived = traffic.other = 0;
     traffic.stop = false;
     require(pthread_create(&traffic.thread, NULL, run_traffic, NULL) == 0, "no thread");
@@ -76,12 +74,12 @@ static void let_pass(unsigned packets) {
     }
 }
 
-#define end_traffic()                                                                              \
-    do {                                                                                           \
-        traffic.stop = true;                                                                       \
-        pthread_join(traffic.thread, NULL);                                                        \
-        require(traffic.sent == traffic.arrived, "%lu of %lu packets were lost",                   \
-                traffic.sent - traffic.arrived, traffic.sent);                                     \
+#define end_traffic()                                                            \
+    do {                                                                         \
+        traffic.stop = true;                                                     \
+        pthread_join(traffic.thread, NULL);                                      \
+        require(traffic.sent == traffic.arrived, "%lu of %lu packets were lost", \
+                traffic.sent - traffic.arrived, traffic.sent);                   \
     } while (0)
 
 CASE(a_worker_on_its_own_thread_forwards) {
@@ -89,7 +87,8 @@ CASE(a_worker_on_its_own_thread_forwards) {
     for (unsigned id = 0; id < 100; id++)
         inject(LAN, udp4(.source = "192.168.1.10:1", .destination = "203.0.113.1:2", .id = id));
     for (unsigned id = 0; id < 100; id++)
-        expect(WAN, hop(udp4(.source = "192.168.1.10:1", .destination = "203.0.113.1:2", .id = id)));
+        expect(WAN,
+               hop(udp4(.source = "192.168.1.10:1", .destination = "203.0.113.1:2", .id = id)));
     inject(LAN, udp4(.source = "192.168.1.10:1", .destination = "10.3.0.77:2"));
     expect(DMZ, arp_request(.sender = "10.3.0.1", .sender_mac = ROUTER_DMZ, .target = "10.3.0.77"));
     inject(DMZ, arp_reply(.sender = "10.3.0.77", .sender_mac = HOST_DMZ, .target = "10.3.0.1",
@@ -110,8 +109,8 @@ CASE(a_hundred_applies_lose_nothing) {
                     "'wan': {" WAN_PORT "," WAN_ADDRESSES ", 'mtu': 1400},"
                     "'isp': {" ISP_PORT "," ISP_ADDRESSES ", 'vrf': 'blue'}},"
                     "'neighbours': [" ISP_NEIGHBOURS "," WAN_NEIGHBOURS "],"
-                    "'routes': [{'prefix': '203.0.112.0/24', 'via': '198.51.100.2'},"
-                    DEFAULT_ROUTES "]," UNLIMITED "}");
+                    "'routes': [{'prefix': '203.0.112.0/24', 'via': '198.51.100.2'}," DEFAULT_ROUTES
+                    "]," UNLIMITED "}");
         let_pass(50);
     }
     end_traffic();
@@ -120,20 +119,21 @@ CASE(a_hundred_applies_lose_nothing) {
 }
 
 CASE(a_hundred_thousand_routes_come_and_go) {
-    enum { ROUTES = 100000, CHUNK = 5000 };
+    enum { ROUTES = 100000, CHUNK = 10000 };
     char *json = room_for(CHUNK * 90 + 100);
 
     start(standard);
     begin_traffic();
     for (unsigned pass = 0; pass < 2; pass++) {
         for (unsigned first = 100000; first < 100000 + ROUTES; first += CHUNK) {
-            size_t used = (size_t)sprintf(json, "{'routes': [");
+            char *at = json;
 
+            append(&at, "{'routes': [");
             for (unsigned i = first; i < first + CHUNK; i++)
-                used += (size_t)sprintf(json + used, "%s{'prefix': '%u.%u.%u.0/24'%s}",
-                                        i > first ? "," : "", 201 + i / 65536, i / 256 % 256,
-                                        i % 256, pass ? "" : ", 'via': '198.51.100.2'");
-            sprintf(json + used, "]}");
+                append(&at, "%s{'prefix': '%u.%u.%u.0/24'%s}", i > first ? "," : "",
+                       201 + i / 65536, i / 256 % 256, i % 256,
+                       pass ? "" : ", 'via': '198.51.100.2'");
+            append(&at, "]}");
             rpc(pass ? "route.delete" : "route.add", json);
             let_pass(50);
         }
@@ -146,7 +146,7 @@ CASE(a_hundred_thousand_routes_come_and_go) {
 CASE(groups_neighbours_and_interfaces_around_it_change) {
     start(standard);
     begin_traffic();
-    for (unsigned round = 0; round < 100; round++) {
+    for (unsigned round = 0; round < 40; round++) {
         rpc("route.add", round % 2
                              ? "{'prefix': '203.0.113.0/24', 'via': '198.51.100.2'}"
                              : "{'prefix': '203.0.113.0/24', 'via': ['198.51.100.2',"
@@ -171,7 +171,7 @@ CASE(a_route_that_moves_to_and_fro_loses_nothing) {
     unsigned sent = 0, left = 0;
 
     start(standard);
-    for (unsigned round = 0; round < 300; round++) {
+    for (unsigned round = 0; round < 100; round++) {
         rpc("route.add", round % 2 ? "{'prefix': '203.0.113.0/24', 'via': '198.51.100.2'}"
                                    : "{'prefix': '203.0.113.0/24', 'via': '10.3.0.10'}");
         for (unsigned i = 0; i < 20; i++, sent++)

@@ -96,8 +96,8 @@ CASE(each_vlan_counts_for_itself) {
 }
 
 CASE(padding_and_tags) {
-    struct frame *frame = udp4(.source = "192.168.10.10:1", .destination = "192.168.1.10:2",
-                               .payload = "x");
+    struct frame *frame =
+        udp4(.source = "192.168.10.10:1", .destination = "192.168.1.10:2", .payload = "x");
 
     start(vlans);
     inject(LAN, padded(vlan(10, frame), 64));
@@ -121,13 +121,13 @@ CASE(a_tag_does_not_count_for_the_mtu) {
 }
 
 CASE(echo_and_errors_on_a_vlan) {
-    struct frame *frame = udp4(.source = "192.168.10.10:1", .destination = "203.0.113.1:2",
-                               .ttl = 1);
+    struct frame *frame =
+        udp4(.source = "192.168.10.10:1", .destination = "203.0.113.1:2", .ttl = 1);
 
     start(vlans);
     inject(LAN, vlan(10, icmp4_echo(.source = "192.168.10.10", .destination = "192.168.10.1")));
-    expect(LAN, vlan(10, icmp4_echo_reply(.source = "192.168.10.1",
-                                          .destination = "192.168.10.10")));
+    expect(LAN,
+           vlan(10, icmp4_echo_reply(.source = "192.168.10.1", .destination = "192.168.10.10")));
     inject(LAN, vlan(10, icmp6_echo(.source = "2001:db8:10::10", .destination = "2001:db8:10::1")));
     expect(LAN, vlan(10, icmp6_echo_reply(.source = "2001:db8:10::1",
                                           .destination = "2001:db8:10::10")));
@@ -154,9 +154,9 @@ CASE(arp_and_neighbour_discovery_on_a_vlan) {
                                    .target = "192.168.10.1", .target_mac = ROUTER_LAN)));
     expect(LAN, vlan(10, hop(four("192.168.1.10:1", "192.168.10.77:2"))));
     inject(LAN, six("[2001:db8:1::10]:1", "[2001:db8:10::77]:2"));
-    expect(LAN, vlan(10, neighbour_solicitation(.source = "2001:db8:10::1",
-                                                .target = "2001:db8:10::77",
-                                                .source_link = ROUTER_LAN)));
+    expect(LAN,
+           vlan(10, neighbour_solicitation(.source = "2001:db8:10::1", .target = "2001:db8:10::77",
+                                           .source_link = ROUTER_LAN)));
     inject(LAN, vlan(10, neighbour_advertisement(.source = "2001:db8:10::77",
                                                  .destination = "2001:db8:10::1",
                                                  .target = "2001:db8:10::77", .flags = 0x60,
@@ -235,7 +235,8 @@ CASE(a_vlan_goes_down_with_its_parent) {
 
 /* --- VRFs --- */
 
-/* Two customers with the same addresses, on DMZ and ISP in a VRF, on LAN and WAN in the default one. */
+/* Two customers with the same addresses, on DMZ and ISP in a VRF, on LAN and WAN in the default
+ * one. */
 static const char *const twins =
     "{'vrfs': {'blue': {'table': 100}}, 'interfaces': {"
     "'lan': {" LAN_PORT ", 'addresses': ['10.0.1.1/24', '2001:db8:1::1/64']},"

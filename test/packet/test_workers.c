@@ -1,6 +1,6 @@
 /*
- * Two workers, turned one after the other: ports of one queue belong to one of them, and frames from
- * the other cross through its ring.
+ * Two workers, turned one after the other: ports of one queue belong to one of them, and frames
+ * from the other cross through its ring.
  */
 #include "core/worker.h"
 #include "harness.h"
@@ -69,8 +69,8 @@ CASE(neighbours_are_found_for_either_worker) {
     inject(WAN, udp4(.source = "203.0.113.1:1", .destination = "192.168.1.77:2"));
     expect(LAN, arp_request(.sender = "192.168.1.1", .sender_mac = ROUTER_LAN,
                             .target = "192.168.1.77"));
-    inject(LAN, arp_reply(.sender = "192.168.1.77", .sender_mac = HOST_LAN,
-                          .target = "192.168.1.1", .target_mac = ROUTER_LAN));
+    inject(LAN, arp_reply(.sender = "192.168.1.77", .sender_mac = HOST_LAN, .target = "192.168.1.1",
+                          .target_mac = ROUTER_LAN));
     expect(LAN, udp4(.source = "203.0.113.1:1", .destination = "192.168.1.77:2", .ttl = 63));
     inject(LAN, udp4(.source = "192.168.1.10:1", .destination = "198.51.100.77:2"));
     expect(WAN, arp_request(.sender = "198.51.100.1", .sender_mac = ROUTER_WAN,
@@ -92,14 +92,6 @@ CASE(fragments_cross) {
         expect(WAN, hop(fragment4(whole, offset, 576)));
 }
 
-/* The worker that polls the port. */
-static unsigned worker_of(const char *interface) {
-    return strstr(rpc("runtime.get", "{}"), text("'interface':'%s'", interface)) ==
-                   strstr(rpc("runtime.get", "{}"), "'interface'")
-               ? 0
-               : 1;
-}
-
 CASE(a_ring_between_workers_that_is_full_loses_by_name) {
     enum { FRAMES = 6000 };
     struct frame *there = udp4(THERE);
@@ -107,7 +99,6 @@ CASE(a_ring_between_workers_that_is_full_loses_by_name) {
     unsigned lan = 0, left;
 
     start(standard);
-    (void)worker_of;
     for (unsigned i = 0; i < FRAMES; i++)
         inject(LAN, there);
     /* One worker alone runs: which of them has the LAN shows by what it takes. */
@@ -161,9 +152,10 @@ CASE(reloads_lose_nothing) {
         }
         worker_turn(worker_get(round % 2));
         apply(round % 2 ? standard
-                        : "{'interfaces': {'lan': {" LAN_PORT "," LAN_ADDRESSES "}, 'isp': {"
-                          ISP_PORT "," ISP_ADDRESSES "}, 'wan': {" WAN_PORT "," WAN_ADDRESSES
-                          "}}, 'neighbours': [" LAN_NEIGHBOURS "," WAN_NEIGHBOURS "],"
+                        : "{'interfaces': {'lan': {" LAN_PORT "," LAN_ADDRESSES
+                          "}, 'isp': {" ISP_PORT "," ISP_ADDRESSES "}, 'wan': {" WAN_PORT
+                          "," WAN_ADDRESSES "}}, 'neighbours': [" LAN_NEIGHBOURS "," WAN_NEIGHBOURS
+                          "],"
                           "'routes': [" DEFAULT_ROUTES "]," UNLIMITED "}");
         turn();
         for (struct frame *found; (found = take(WAN)) != NULL;)
