@@ -5,6 +5,7 @@
 #include <rte_errno.h>
 #include <rte_lcore.h>
 #include <rte_mbuf.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "core/log.h"
@@ -14,66 +15,98 @@ enum {
     CACHE_SIZE = 512, /* per lcore: eight bursts, so that rx and tx of a worker stay in its cache */
 };
 
-static struct {
+struct pool {
     struct rte_mempool *pool;
-    int numa_node;
-} pools[POOLS_MAX];
+    unsigned node;
+    uint32_t capacity; /* without what sits in the caches of lcores, which nobody else can have */
+    uint32_t promised;
+};
+
+static struct pool pools[POOLS_MAX];
 static unsigned pool_count;
 static uint32_t minimum;
-static uint32_t promised[RTE_MAX_NUMA_NODES], existing[RTE_MAX_NUMA_NODES];
 
-void mbuf_pool_set_minimum(uint32_t count) { minimum = count; }
+void mbuf_pool_set_minimum(uint32_t count) {
+    minimum = count;
+}
 
 static unsigned node_index(int numa_node) {
     return numa_node < 0 || numa_node >= RTE_MAX_NUMA_NODES ? 0 : (unsigned)numa_node;
 }
 
-int mbuf_pool_reserve(int numa_node, uint32_t count) {
-    unsigned node = node_index(numa_node);
-
-    if (promised[node] + count <= existing[node]) {
-        promised[node] += count;
-        return 0;
-    }
-    if (pool_count == POOLS_MAX)
-        return -ENOMEM;
-
-    /* What sits in the caches of lcores cannot be had by anybody else. */
-    uint32_t size = count + rte_lcore_count() * (CACHE_SIZE * 3 / 2);
+/* Makes the node a pool that `count` buffers can be taken from; the first one has at least the
+ * configured size. NULL with a logged reason. */
+static struct pool *pool_create(unsigned node, int numa_node, uint32_t count) {
+    uint32_t cached = rte_lcore_count() * (CACHE_SIZE * 3 / 2), size = count + cached;
     char name[RTE_MEMPOOL_NAMESIZE];
+    bool first = true;
 
-    if (existing[node] == 0 && size < minimum)
+    for (unsigned i = 0; i < pool_count; i++)
+        first = first && pools[i].node != node;
+    if (first && size < minimum)
         size = minimum;
+    if (pool_count == POOLS_MAX) {
+        log_error("core", "packet buffer pools have been added %u times; restart to have one",
+                  POOLS_MAX);
+        return NULL;
+    }
     snprintf(name, sizeof(name), "mbufs-%u-%u", node, pool_count);
 
-    struct rte_mempool *pool = rte_pktmbuf_pool_create(
-        name, size, CACHE_SIZE, 0, MBUF_DATA_ROOM, numa_node < 0 ? SOCKET_ID_ANY : numa_node);
+    unsigned mib = (unsigned)((uint64_t)size * (MBUF_DATA_ROOM + sizeof(struct rte_mbuf)) >> 20);
+    struct rte_mempool *pool = rte_pktmbuf_pool_create(name, size, CACHE_SIZE, 0, MBUF_DATA_ROOM,
+                                                       numa_node < 0 ? SOCKET_ID_ANY : numa_node);
 
     if (!pool) {
-        log_error("core",
-                  "no memory for %u packet buffers (%u MiB) on NUMA node %u: %s; more hugepages or a "
-                  "smaller \"mbufs\" or fewer descriptors would help",
-                  size, (unsigned)((uint64_t)size * (MBUF_DATA_ROOM + 128) >> 20), node,
-                  rte_strerror(rte_errno));
-        return -ENOMEM;
+        log_error(
+            "core",
+            "no memory for %u packet buffers (%u MiB) on NUMA node %u: %s; more hugepages or a "
+            "smaller \"mbufs\" or fewer descriptors would help",
+            size, mib, node, rte_strerror(rte_errno));
+        return NULL;
     }
-    log_info("core", "%u packet buffers (%u MiB) on NUMA node %u", size,
-             (unsigned)((uint64_t)size * (MBUF_DATA_ROOM + 128) >> 20), node);
-    pools[pool_count].pool = pool;
-    pools[pool_count++].numa_node = (int)node;
-    existing[node] += size;
-    promised[node] += count;
+    log_info("core", "%u packet buffers (%u MiB) on NUMA node %u", size, mib, node);
+    pools[pool_count] = (struct pool){.pool = pool, .node = node, .capacity = size - cached};
+    return &pools[pool_count++];
+}
+
+int mbuf_pool_reserve(int numa_node, uint32_t count, struct rte_mempool **pool) {
+    unsigned node = node_index(numa_node);
+    struct pool *found = NULL;
+
+    for (unsigned i = 0; i < pool_count && !found; i++) {
+        if (pools[i].node == node && pools[i].capacity - pools[i].promised >= count)
+            found = &pools[i];
+    }
+    if (!found)
+        found = pool_create(node, numa_node, count);
+    if (!found)
+        return -ENOMEM;
+    found->promised += count;
+    *pool = found->pool;
     return 0;
 }
 
-void mbuf_pool_release(int numa_node, uint32_t count) { promised[node_index(numa_node)] -= count; }
+void mbuf_pool_release(struct rte_mempool *pool, uint32_t count) {
+    for (unsigned i = 0; i < pool_count; i++) {
+        if (pools[i].pool == pool)
+            pools[i].promised -= count;
+    }
+}
 
 struct rte_mempool *mbuf_pool(int numa_node) {
-    for (unsigned i = pool_count; i > 0; i--) {
-        if (numa_node < 0 || pools[i - 1].numa_node == numa_node)
-            return pools[i - 1].pool;
+    const struct pool *best = NULL;
+    bool of_node = false;
+
+    for (unsigned i = 0; i < pool_count; i++) {
+        bool here = numa_node >= 0 && pools[i].node == (unsigned)numa_node;
+
+        if (!best || (here && !of_node) ||
+            (here == of_node && pools[i].capacity > best->capacity)) {
+            best = &pools[i];
+            of_node = here;
+        }
     }
-    return pool_count > 0 ? pools[pool_count - 1].pool : NULL;
+    return best ? best->pool : NULL;
 }
 
 void mbuf_pool_usage(uint32_t *total, uint32_t *in_use) {
@@ -87,6 +120,4 @@ void mbuf_pool_usage(uint32_t *total, uint32_t *in_use) {
 void mbuf_pools_free(void) {
     while (pool_count > 0)
         rte_mempool_free(pools[--pool_count].pool);
-    for (unsigned node = 0; node < RTE_MAX_NUMA_NODES; node++)
-        promised[node] = existing[node] = 0;
 }

@@ -11,16 +11,18 @@
 
 enum { MBUF_DATA_ROOM = 2048 + RTE_PKTMBUF_HEADROOM };
 
-/* Sets the least size of each node's first pool ("mbufs" in router.json); 0 = only what is needed. */
+/* Sets the least size of each node's first pool ("mbufs" in router.json); 0 = only what is needed.
+ */
 void mbuf_pool_set_minimum(uint32_t count);
 
-/* Promises `count` more buffers on the node (SOCKET_ID_ANY: node 0): makes a pool if those that exist
- * were promised already. 0 or -ENOMEM, then with a logged reason. */
-int mbuf_pool_reserve(int numa_node, uint32_t count);
+/* Promises `count` buffers of one pool on the node (SOCKET_ID_ANY: node 0), and makes a pool if
+ * none has so many left. 0 and *pool, or -ENOMEM with a logged reason. */
+int mbuf_pool_reserve(int numa_node, uint32_t count, struct rte_mempool **pool);
 /* Gives a promise back. */
-void mbuf_pool_release(int numa_node, uint32_t count);
+void mbuf_pool_release(struct rte_mempool *pool, uint32_t count);
 
-/* The node's newest pool; for SOCKET_ID_ANY, or a node without one, any pool; NULL if there is none. */
+/* For packets that workers and the control thread make: the node's largest pool; for SOCKET_ID_ANY,
+ * or a node without one, the largest of all; NULL if there is none. */
 struct rte_mempool *mbuf_pool(int numa_node);
 
 /* Buffers in all pools, and how many of them are out. */

@@ -58,7 +58,7 @@ struct packet_meta {
     uint8_t l4_protocol;    /* IPPROTO_... after extension headers; of IPv4: the protocol field */
     uint16_t l4_offset;     /* bytes from the start of the frame to the transport header */
     uint8_t cause;          /* enum packet_cause, when diverted */
-    uint8_t reserved;
+    uint8_t punt_class;     /* enum punt_class, when punted */
     uint16_t pointer;       /* CAUSE_PARAMETER: offset of the faulty octet in the IP packet */
     uint32_t session;       /* reserved for the stages that keep flow state */
 };

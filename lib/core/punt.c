@@ -22,23 +22,24 @@ enum { PUNT_RING_FULL = PUNT_CLASSES, PUNT_NO_HANDLER };
 
 static struct drop_group punt_drops = {
     .name = "punt",
-    .reasons = (const char *const[]){
-        [PUNT_ARP] = "arp_policed",
-        [PUNT_RESOLVE] = "resolve_policed",
-        [PUNT_IKE] = "ike_policed",
-        [PUNT_ROUTING] = "routing_policed",
-        [PUNT_OTHER] = "other_policed",
-        [PUNT_RING_FULL] = "ring_full",
-        [PUNT_NO_HANDLER] = "no_handler",
-        NULL,
-    },
+    .reasons =
+        (const char *const[]){
+            [PUNT_ARP] = "arp_policed",
+            [PUNT_RESOLVE] = "resolve_policed",
+            [PUNT_IKE] = "ike_policed",
+            [PUNT_ROUTING] = "routing_policed",
+            [PUNT_OTHER] = "other_policed",
+            [PUNT_RING_FULL] = "ring_full",
+            [PUNT_NO_HANDLER] = "no_handler",
+            NULL,
+        },
 };
 DROP_GROUP(punt_drops)
 
 enum { RING_SIZE = 4096, DRAIN_MAX = 256, DRAIN_BURST = 32 };
 
-/* A token bucket per class and worker would let N workers pass N times the rate, and the tokens of an
- * idle worker would be lost to the others; so each class has one, shared. It is touched only by
+/* A token bucket per class and worker would let N workers pass N times the rate, and the tokens of
+ * an idle worker would be lost to the others; so each class has one, shared. It is touched only by
  * punted packets, which are few. Tokens are TSC cycles: a packet costs hz / rate of them. */
 struct policer {
     atomic_uint_fast64_t paid_until; /* TSC time up to which tokens are used */
@@ -62,18 +63,22 @@ void punt_set_rate(enum punt_class punt_class, uint32_t packets_per_second) {
                  packets_per_second ? rte_get_tsc_hz() / packets_per_second : UINT64_MAX);
 }
 
-uint32_t punt_get_rate(enum punt_class punt_class) { return policers[punt_class].rate; }
+uint32_t punt_get_rate(enum punt_class punt_class) {
+    return policers[punt_class].rate;
+}
 
 /* Allows a burst of a tenth of a second's packets. */
 static bool policer_pass(struct policer *policer, uint64_t now) {
     uint64_t cost = atomic_load_explicit(&policer->cycles_per_packet, memory_order_relaxed);
-    uint64_t depth = rte_get_tsc_hz() / 10;
+    uint64_t depth = RTE_MAX(rte_get_tsc_hz() / 10, cost); /* one packet always, if any at all */
     uint64_t paid = atomic_load_explicit(&policer->paid_until, memory_order_relaxed);
 
+    if (cost == UINT64_MAX)
+        return false;
     for (;;) {
         uint64_t from = paid + depth < now ? now - depth : paid;
 
-        if (cost == UINT64_MAX || from + cost > now)
+        if (from + cost > now)
             return false;
         if (atomic_compare_exchange_weak_explicit(&policer->paid_until, &paid, from + cost,
                                                   memory_order_relaxed, memory_order_relaxed))
@@ -82,6 +87,9 @@ static bool policer_pass(struct policer *policer, uint64_t now) {
 }
 
 static void wake_control(void) {
+    /* The ring's new tail must be seen before `asleep` is read, or both sides could miss each
+     * other. */
+    atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&asleep, memory_order_acquire) && atomic_exchange(&asleep, false)) {
         uint64_t one = 1;
 
@@ -93,7 +101,7 @@ static void wake_control(void) {
 void punt(struct worker *worker, struct rte_mbuf *mbuf, enum punt_class punt_class) {
     unsigned reason = punt_class;
 
-    mbuf->hash.usr = punt_class;
+    packet_meta(mbuf)->punt_class = (uint8_t)punt_class;
     if (policer_pass(&policers[punt_class], worker->now)) {
         if (rte_ring_enqueue(ring, mbuf) == 0) {
             wake_control();
@@ -106,7 +114,7 @@ void punt(struct worker *worker, struct rte_mbuf *mbuf, enum punt_class punt_cla
 }
 
 static void handle(struct rte_mbuf *mbuf) {
-    punt_handler handler = handlers[mbuf->hash.usr];
+    punt_handler handler = handlers[packet_meta(mbuf)->punt_class];
 
     if (handler) {
         handler(mbuf);

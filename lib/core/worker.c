@@ -27,14 +27,15 @@ enum tx_drop { TX_PORT_FULL, TX_NO_PORT, TX_RING_FULL, TX_ROUTER_RING_FULL, TX_C
 
 static struct drop_group tx_drops = {
     .name = "tx",
-    .reasons = (const char *const[]){
-        [TX_PORT_FULL] = "port_full",
-        [TX_NO_PORT] = "no_port",
-        [TX_RING_FULL] = "ring_full",
-        [TX_ROUTER_RING_FULL] = "router_ring_full",
-        [TX_CHAINED] = "chained",
-        NULL,
-    },
+    .reasons =
+        (const char *const[]){
+            [TX_PORT_FULL] = "port_full",
+            [TX_NO_PORT] = "no_port",
+            [TX_RING_FULL] = "ring_full",
+            [TX_ROUTER_RING_FULL] = "router_ring_full",
+            [TX_CHAINED] = "chained",
+            NULL,
+        },
 };
 DROP_GROUP(tx_drops)
 
@@ -43,6 +44,7 @@ static unsigned worker_count;
 static struct counters *control_block;
 static atomic_bool stopping;
 static const struct stage *slow_path_stage;
+static atomic_uint meeting_expected, meeting_arrived; /* workers that change their pipelines */
 
 #define STAGE_IN_ORDER(name)
 #define STAGE_ROLE(role, name) static const char role[] __rte_unused = #name;
@@ -89,8 +91,8 @@ int workers_create(const unsigned *lcores, unsigned count) {
         workers[worker_count] = worker_create(worker_count, lcores[worker_count]);
         if (!workers[worker_count])
             return -ENOMEM;
-        log_info("core", "worker %u on lcore %u, NUMA node %d", worker_count,
-                 lcores[worker_count], workers[worker_count]->numa_node);
+        log_info("core", "worker %u on lcore %u, NUMA node %d", worker_count, lcores[worker_count],
+                 workers[worker_count]->numa_node);
     }
     return 0;
 }
@@ -115,11 +117,17 @@ void workers_free(void) {
     worker_count = 0;
 }
 
-unsigned workers_count(void) { return worker_count; }
+unsigned workers_count(void) {
+    return worker_count;
+}
 
-struct worker *worker_get(unsigned index) { return workers[index]; }
+struct worker *worker_get(unsigned index) {
+    return workers[index];
+}
 
-struct counters *control_counters(void) { return control_block; }
+struct counters *control_counters(void) {
+    return control_block;
+}
 
 /* --- transmission --- */
 
@@ -146,8 +154,8 @@ static unsigned hand_over(struct worker *owner, struct rte_mbuf **packets, unsig
     return rte_ring_enqueue_burst(owner->frame_ring, (void **)packets, count, NULL);
 }
 
-/* Copies chained frames into one buffer each, for a port that takes no chains. Those that are too long
- * for one buffer are dropped; returns how many are left. */
+/* Copies chained frames into one buffer each, for a port that takes no chains. Those that are too
+ * long for one buffer are dropped; returns how many are left. */
 static unsigned linearise(struct worker *worker, struct rte_mbuf **packets, unsigned count) {
     unsigned kept = 0;
 
@@ -204,7 +212,7 @@ void worker_flush_port(struct worker *worker, uint16_t port) {
 static void flush_all(struct worker *worker) {
     unsigned port;
 
-    BURST_FOREACH(port, worker->tx_pending)
+    BURST_FOREACH (port, worker->tx_pending)
         worker_flush_port(worker, (uint16_t)port);
 }
 
@@ -224,10 +232,22 @@ void worker_route(struct worker *worker, struct rte_mbuf *mbuf) {
 
 /* --- the loop --- */
 
+/* A queue may move from one worker to another, and no two may use it at once: each worker lets go
+ * of all its queues, and goes on when all have. That takes one turn of the slowest. */
+static void meet_other_workers(void) {
+    unsigned expected = atomic_load_explicit(&meeting_expected, memory_order_acquire);
+
+    atomic_fetch_add_explicit(&meeting_arrived, 1, memory_order_acq_rel);
+    while (atomic_load_explicit(&meeting_arrived, memory_order_acquire) < expected)
+        rte_pause();
+}
+
 static void take_pipeline(struct worker *worker) {
     struct pipeline *pipeline = atomic_load_explicit(&worker->next_pipeline, memory_order_acquire);
 
     flush_all(worker);
+    if (worker->running)
+        meet_other_workers();
     for (uint16_t port = 0; port < PORTS_MAX; port++) {
         const struct tx_route *route = pipeline_tx(pipeline, port);
 
@@ -243,6 +263,12 @@ static void take_pipeline(struct worker *worker) {
 unsigned worker_turn(struct worker *worker) {
     uint64_t start = rte_rdtsc();
 
+    /* First, that is, after the quiescent report of the turn before: a worker that has reported
+     * since a new pipeline was published must not run the old one again. */
+    if (unlikely(atomic_load_explicit(&worker->next_pipeline, memory_order_acquire) !=
+                 worker->pipeline))
+        take_pipeline(worker);
+
     worker->now = start;
 
     unsigned packets = pipeline_turn(worker->pipeline);
@@ -257,9 +283,6 @@ unsigned worker_turn(struct worker *worker) {
         worker->counters->busy_cycles += spent;
     else
         worker->counters->empty_loops++;
-    if (unlikely(atomic_load_explicit(&worker->next_pipeline, memory_order_relaxed) !=
-                 worker->pipeline))
-        take_pipeline(worker);
     return packets;
 }
 
@@ -281,11 +304,14 @@ int workers_start(void) {
         if (workers[i]->lcore == rte_lcore_id())
             continue;
 
+        workers[i]->running = true;
+
         int error = rte_eal_remote_launch(worker_main, workers[i], workers[i]->lcore);
 
-        if (error)
+        if (error) {
+            workers[i]->running = false;
             return error;
-        workers[i]->running = true;
+        }
     }
     return 0;
 }
@@ -351,10 +377,18 @@ static int plan_port(struct plan *plan, const struct port *port, unsigned *sprea
 static void log_plan(const struct plan *plan) {
     for (unsigned i = 0; i < worker_count; i++) {
         for (unsigned q = 0; q < plan->queue_count[i]; q++)
-            log_info("core", "worker %u (lcore %u, NUMA node %d) polls port %u queue %u",
-                     i, workers[i]->lcore, workers[i]->numa_node, plan->queues[i][q].port,
+            log_info("core", "worker %u (lcore %u, NUMA node %d) polls port %u queue %u", i,
+                     workers[i]->lcore, workers[i]->numa_node, plan->queues[i][q].port,
                      plan->queues[i][q].queue);
     }
+}
+
+static unsigned running_workers(void) {
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < worker_count; i++)
+        count += workers[i]->running;
+    return count;
 }
 
 int workers_plan(struct port *const *ports, unsigned count) {
@@ -367,8 +401,8 @@ int workers_plan(struct port *const *ports, unsigned count) {
         error = plan_port(plan, ports[i], &spread);
     for (unsigned i = 0; error == 0 && i < worker_count; i++) {
         workers[i]->pool = mbuf_pool(workers[i]->numa_node);
-        pipelines[i] = pipeline_create(workers[i], plan->queues[i], plan->queue_count[i],
-                                       plan->tx[i]);
+        pipelines[i] =
+            pipeline_create(workers[i], plan->queues[i], plan->queue_count[i], plan->tx[i]);
         if (!pipelines[i])
             error = -ENOMEM;
     }
@@ -380,6 +414,8 @@ int workers_plan(struct port *const *ports, unsigned count) {
     }
     log_plan(plan);
     free(plan);
+    atomic_store(&meeting_arrived, 0);
+    atomic_store(&meeting_expected, running_workers());
     for (unsigned i = 0; i < worker_count; i++) {
         old[i] = workers[i]->pipeline;
         atomic_store_explicit(&workers[i]->next_pipeline, pipelines[i], memory_order_release);
@@ -394,7 +430,7 @@ int workers_plan(struct port *const *ports, unsigned count) {
 
 bool worker_queue(const struct worker *worker, unsigned i, uint16_t *port, uint16_t *queue) {
     struct pipeline *pipeline =
-        atomic_load((struct pipeline *_Atomic *)(uintptr_t)&worker->next_pipeline);
+        atomic_load((struct pipeline * _Atomic *)(uintptr_t)&worker->next_pipeline);
     struct rx_queue rx;
 
     if (!pipeline || !pipeline_rx(pipeline, i, &rx))

@@ -20,7 +20,7 @@ enum {
     REQUEST_BYTES = 512, /* the longest request has a few attributes of 20 bytes */
     ANSWER_BYTES = 8192,
     BROADCAST_LENGTH_MAX = 30, /* a /31 (RFC 3021) and a /32 have no broadcast address */
-    DEVCONF_ACCEPT_LOCAL = 23,   /* <linux/ip.h> does not go with <netinet/ip.h> */
+    DEVCONF_ACCEPT_LOCAL = 23, /* <linux/ip.h> does not go with <netinet/ip.h> */
 };
 
 static struct mnl_socket *netlink;

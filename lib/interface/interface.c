@@ -32,7 +32,6 @@ struct live {
     bool told_up;               /* what the listeners know */
     bool twin_working;          /* the host twin exists in Linux */
     bool kept;                  /* by the configuration being applied */
-    unsigned moving_addresses;  /* addresses it gets back on another port */
 };
 
 enum id_state { ID_FREE, ID_USED, ID_GONE, ID_RESTING };
@@ -508,31 +507,15 @@ static void add_interface(const struct interface_config *config) {
     add_addresses(interface, desired, desired_addresses(config, interface->mac, desired));
 }
 
-/* Features know the ethdev id: on a port with another one the interface is another one to them. */
-static void leave_port(struct live *it) {
-    take_down(it);
-    it->moving_addresses = it->interface.address_count;
-    tell_gone(&it->interface);
-}
-
-static void enter_port(struct live *it) {
-    struct interface *interface = &it->interface;
-
-    TELL(added, interface);
-    /* They were removed from the end, so the array still holds them. */
-    while (interface->address_count < it->moving_addresses) {
-        interface->address_count++;
-        TELL(address_added, interface, &interface->addresses[interface->address_count - 1]);
-    }
-}
-
+/* A port that was closed and opened again may have another ethdev id, which features keep in their next
+ * hops. To them the interface is the same as before: it goes down, changes, and comes up again. */
 void interface_move_port(const struct port *from, struct port *to) {
     bool same = from->id == to->id;
 
     for (int vlans = 1; !same && vlans >= 0; vlans--) {
         for (struct interface *i = NULL; (i = interface_next(i));) {
             if (i->port == from && (i->vlan != 0) == vlans)
-                leave_port(live(i));
+                take_down(live(i));
         }
     }
     for (int vlans = 0; vlans <= 1; vlans++) {
@@ -542,7 +525,7 @@ void interface_move_port(const struct port *from, struct port *to) {
             i->port = to;
             interface_counters_move(i->id, from, to);
             if (!same)
-                enter_port(live(i));
+                TELL(changed, i);
         }
     }
     publish();

@@ -170,8 +170,8 @@ void interface_totals(const struct interface *interface, struct interface_totals
 
 /* What features want to know. All on the control thread; any member may be NULL. When an interface
  * changes its VRF, MAC, VLAN or parent, or another device takes its name, it is removed and added
- * again (with another id). An interface whose port had to be opened again goes down and up; only if
- * the port came back under another ethdev id is it removed and added, with the same id.
+ * again (with another id). An interface whose port had to be opened again goes down and up; if the
+ * port came back under another ethdev id, `changed` is told in between.
  *
  * A new configuration tells, in this order: VRFs added; interfaces gone (down, their addresses,
  * then themselves; VLANs before parents); of those that stay the addresses that go, then `changed`,

@@ -36,7 +36,8 @@ struct open_port {
     char device[PORT_DEVICE_TEXT];
     char path[2 * PORT_DEVICE_TEXT]; /* of the interface, for problems; cut short when longer */
     uint32_t buffers;                /* reserved for it */
-    int buffers_node;
+    unsigned node;                   /* where they were taken from */
+    struct rte_mempool *pool;
     bool used;                  /* by the configuration in force */
     bool wanted;                /* by the one being prepared */
     bool served;                /* workers poll it */
@@ -55,6 +56,7 @@ static unsigned list_count;
 static struct {
     unsigned ports;
     uint32_t buffers;
+    struct rte_mempool *pool; /* that they were taken from */
 } nodes[RTE_MAX_NUMA_NODES];
 
 /* --- device strings --- */
@@ -93,19 +95,18 @@ static unsigned node_index(int numa_node) {
 }
 
 static void release_buffers(struct open_port *it) {
-    unsigned node = node_index(it->buffers_node);
-
     if (it->buffers == 0)
         return;
-    mbuf_pool_release(it->buffers_node, it->buffers);
+    mbuf_pool_release(it->pool, it->buffers);
     it->buffers = 0;
-    if (--nodes[node].ports == 0) {
-        mbuf_pool_release(it->buffers_node, nodes[node].buffers);
-        nodes[node].buffers = 0;
+    if (--nodes[it->node].ports == 0) {
+        mbuf_pool_release(nodes[it->node].pool, nodes[it->node].buffers);
+        nodes[it->node].buffers = 0;
     }
 }
 
-/* The device's node is known only after it was probed, so port_open() asks back from here. */
+/* The device's node is known only after it was probed, so port_open() asks back from here. What the
+ * workers need for themselves comes out of the pool of a node's first port. */
 static struct rte_mempool *pool_for_opening(int numa_node) {
     unsigned node = node_index(numa_node);
     uint32_t shared = 0;
@@ -113,14 +114,16 @@ static struct rte_mempool *pool_for_opening(int numa_node) {
     if (opening->buffers == 0) {
         if (nodes[node].ports == 0)
             shared = workers_count() * BUFFERS_PER_WORKER + BUFFERS_CONTROL;
-        if (mbuf_pool_reserve(numa_node, opening_buffers + shared) != 0)
+        if (mbuf_pool_reserve(numa_node, opening_buffers + shared, &opening->pool) != 0)
             return NULL;
+        if (shared > 0)
+            nodes[node].pool = opening->pool;
         nodes[node].ports++;
         nodes[node].buffers += shared;
         opening->buffers = opening_buffers;
-        opening->buffers_node = numa_node;
+        opening->node = node;
     }
-    return mbuf_pool(numa_node);
+    return opening->pool;
 }
 
 /* --- opening and closing --- */

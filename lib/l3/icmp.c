@@ -145,13 +145,15 @@ static bool v6_error_allowed(struct rte_mbuf *about, enum icmp_error error) {
     const uint8_t *packet = packet_l3(about, const uint8_t *);
     static const uint8_t unspecified[16];
 
-    if (meta->flags & (PACKET_LATER_FRAGMENT | PACKET_FROM_ROUTER))
+    if (meta->flags & PACKET_FROM_ROUTER)
         return false;
     if (meta->flags & (PACKET_LINK_MULTICAST | PACKET_IP_MULTICAST) &&
         error != ICMP_ERROR_TOO_BIG && error != ICMP_ERROR_PARAMETER)
         return false;
     if (packet[8] == 0xff || memcmp(packet + 8, unspecified, 16) == 0)
         return false;
+    if (meta->flags & PACKET_LATER_FRAGMENT) /* what it is part of cannot be told */
+        return error == ICMP_ERROR_TOO_BIG;
     if (meta->l4_protocol != IPPROTO_ICMPV6)
         return true;
     if (meta->l4_offset >= about->data_len)
@@ -208,6 +210,11 @@ static bool is_zero16(const uint8_t *address) {
     return memcmp(address, zero, 16) == 0;
 }
 
+/* The subnet-router anycast address of a /64 (RFC 4291 section 2.6.1): never a source. */
+static bool is_anycast(const uint8_t *address) {
+    return load64(address + 8) == 0;
+}
+
 /* The packet's own destination when that is ours (RFC 4443 section 2.2 (a)), else an address of the
  * incoming interface. */
 static const uint8_t *v6_error_source(const struct packet_meta *meta, const uint8_t *packet) {
@@ -216,7 +223,7 @@ static const uint8_t *v6_error_source(const struct packet_meta *meta, const uint
     const uint8_t *source = in->ipv6_source;
 
     if (!(meta->flags & PACKET_IP_MULTICAST) &&
-        next_hop_get(meta->next_hop)->type == NEXT_HOP_LOCAL)
+        next_hop_get(meta->next_hop)->type == NEXT_HOP_LOCAL && !is_anycast(packet + 24))
         return packet + 24;
     if (packet[8] == 0xfe && !is_zero16(in->ipv6_link_local))
         return in->ipv6_link_local; /* a link-local sender must hear from a link-local address */
@@ -437,7 +444,7 @@ static bool answer_v6(struct worker *worker, struct rte_mbuf *mbuf, uint8_t *icm
         return true;
     }
     memcpy(ours, ip->dst_addr, 16);
-    if (meta->flags & PACKET_IP_MULTICAST) {
+    if (meta->flags & PACKET_IP_MULTICAST || is_anycast(ours)) {
         const uint8_t *answer_from =
             ip->src_addr[0] == 0xfe ? in->ipv6_link_local : in->ipv6_source;
 

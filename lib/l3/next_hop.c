@@ -40,8 +40,10 @@ _Static_assert(ARRAY_BYTES % HUGEPAGE == 0, "the array is made of whole huge pag
 
 struct next_hop *next_hops;
 
-static uint32_t free_ids[NEXT_HOPS_MAX]; /* a stack */
-static uint32_t free_count;
+/* Released ids, the oldest first. They are used again as late as possible: a packet that waits in a ring
+ * may carry the id of a next hop for longer than the grace period. */
+static uint32_t free_ids[NEXT_HOPS_MAX];
+static uint32_t free_first, free_count;
 static uint32_t fresh; /* this id and all above have never been used */
 
 /* ---- the array ---- */
@@ -86,7 +88,7 @@ int next_hop_init(void) {
         return -ENOMEM;
     for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++)
         next_hops[fixed[i].id].type = (uint8_t)fixed[i].type;
-    free_count = 0;
+    free_first = free_count = 0;
     fresh = NEXT_HOP_ID_FIRST_FREE;
     return 0;
 }
@@ -105,11 +107,18 @@ void next_hop_free_all(void) {
 /* ---- ids ---- */
 
 uint32_t next_hop_alloc(void) {
-    if (free_count == 0 && fresh == NEXT_HOPS_MAX)
+    uint32_t id;
+
+    if (fresh < NEXT_HOPS_MAX)
+        return fresh++;
+    if (free_count == 0)
         rcu_reclaim(); /* released ones may have become due */
-    if (free_count > 0)
-        return free_ids[--free_count];
-    return fresh < NEXT_HOPS_MAX ? fresh++ : NEXT_HOP_ID_NONE;
+    if (free_count == 0)
+        return NEXT_HOP_ID_NONE;
+    id = free_ids[free_first];
+    free_first = (free_first + 1) % NEXT_HOPS_MAX;
+    free_count--;
+    return id;
 }
 
 /* A retire_free_fn: no worker can hold the id any more. */
@@ -120,7 +129,7 @@ static void id_free(void *owner, void *memory, size_t size) {
     if (owner != next_hops || next_hops == NULL)
         return;
     memset(entry, 0, size);
-    free_ids[free_count++] = (uint32_t)(entry - next_hops);
+    free_ids[(free_first + free_count++) % NEXT_HOPS_MAX] = (uint32_t)(entry - next_hops);
 }
 
 void next_hop_release(uint32_t id) {

@@ -741,7 +741,7 @@ static void test_reopen_under_another_id(void **state) {
           "down a\n-a\nplan 1\n");
     APPLY(INTERFACES("\"b\":{\"device\":\"net_null1\",\"addresses\":[\"10.0.0.1/24\"],"
                      "\"rx_queues\":2},\"v\":{\"parent\":\"b\",\"vlan\":5}"),
-          "down v\ndown b\nplan 0\n-v\n-b 10.0.0.1/24 valid\n-b\n+b\n+b 10.0.0.1/24 valid\n+v\n"
+          "down v\ndown b\nplan 0\nchanged b mtu 1500 twin \"\"\nchanged v mtu 1500 twin \"\"\n"
           "plan 1\nup b\nup v\n");
     assert_int_equal(id_of("b"), id);
     assert_int_not_equal(interface_by_name("b")->port->id, port);
