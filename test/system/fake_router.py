@@ -1,0 +1,296 @@
+"""A stand-in for dpdk-router's control socket, for tests of routerctl.
+
+It answers the JSON-RPC methods with fixed data, records every request, and misbehaves on demand:
+FakeRouter.behaviour maps a method to "close", "cut", "garbage", "silent" or "wrong-id".
+
+Run by itself it serves until it is stopped, to try routerctl by hand: fake_router.py SOCKET
+"""
+
+import json
+import os
+import socket
+import sys
+import threading
+import time
+
+
+def interface(name, **changes):
+    value = {
+        "name": name, "device": "0000:03:00.0", "driver": "net_ixgbe", "parent": None, "vlan": None,
+        "vrf": "default", "mac": "02:00:00:00:00:01", "mtu": 1500, "admin": "up", "link": "up",
+        "speed_mbps": 10000, "addresses": [{"address": "203.0.113.2/24", "state": "valid"}],
+        "host_twin": None, "rx_queues": 2, "tx_queues": 2, "numa_node": 0,
+        "counters": {"rx_packets": 1234567, "rx_bytes": 987654321, "rx_missed": 0,
+                     "tx_packets": 7654321, "tx_bytes": 123456789012, "tx_dropped": 12}}
+    value.update(changes)
+    return value
+
+
+INTERFACES = [
+    interface("wan"),
+    interface("lan", device="net_vhost0,iface=/run/dpdk-router/vm1.sock,queues=1",
+              driver="net_vhost", link="down", speed_mbps=0, host_twin="lan0", addresses=[
+                  {"address": "192.168.1.1/24", "state": "valid"},
+                  {"address": "2001:db8:1::1/64", "state": "tentative"}]),
+    interface("guest", device=None, driver=None, parent="lan", vlan=20, vrf="guest", admin="down",
+              link="down", speed_mbps=0,
+              addresses=[{"address": "192.168.20.1/24", "state": "valid"}]),
+]
+
+
+def hop(address, interface_name="wan", weight=1, state="resolved"):
+    return {"address": address, "interface": interface_name, "weight": weight, "state": state}
+
+
+def route(prefix, hops, origin="config", kind="unicast", vrf="default", active=True):
+    return {"prefix": prefix, "vrf": vrf, "origin": origin, "type": kind, "active": active,
+            "next_hops": hops}
+
+
+ROUTES = [
+    route("0.0.0.0/0", [hop("203.0.113.1")]),
+    route("10.0.0.0/8", [], kind="blackhole"),
+    route("198.18.0.0/15", [hop("203.0.113.1", weight=3), hop("203.0.113.9", state="unresolved")]),
+    route("203.0.113.0/24", [hop(None)], origin="connected", kind="connected"),
+    route("203.0.113.2/32", [hop(None)], origin="local", kind="local"),
+    route("192.0.2.0/24", [hop("192.168.20.9", "guest", state="down")], origin="rpc", vrf="guest",
+          active=False),
+    route("2001:db8:ffff::/48", [hop("fe80::1", "lan")]),
+]
+
+DROPS = {"parse.bad_checksum": 3, "route.no_route": 1234567, "output.queue_full": 40}
+
+
+class Problem(Exception):
+    def __init__(self, code, message, data=None):
+        super().__init__(message)
+        self.code, self.data = code, data
+
+
+class FakeRouter:
+    def __init__(self, path):
+        self.path = path
+        self.requests = []          # (method, params), oldest first
+        self.behaviour = {}         # method -> misbehaviour
+        self.route_count = None     # a number: serve that many generated routes
+        self.largest_page = 0
+        self.batches = []           # sizes of route.add {"routes"} requests
+        self.loaded = []            # the first and last route of each batch
+        self.calls = {}             # method -> number of calls
+        self.log = [{"sequence": n, "time": "2024-05-06T07:08:%02d.123456Z" % n,
+                     "level": "error" if n == 2 else "info", "area": "interface",
+                     "text": "line %d \x1b[31m" % n} for n in range(1, 4)]
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.listener.bind(path)
+        self.listener.listen(8)
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def stop(self):
+        os.unlink(self.path)
+        self.listener.close()
+
+    def accept(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def serve(self, connection):
+        stream = connection.makefile("rwb")
+        try:
+            for line in stream:
+                if not self.answer(connection, stream, json.loads(line)):
+                    break
+        except (OSError, ValueError):
+            pass
+        try:
+            connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        connection.close()
+
+    def answer(self, connection, stream, request):
+        method, params = request["method"], request.get("params")
+        self.calls[method] = self.calls.get(method, 0) + 1
+        self.requests.append((method, params))
+        reply = {"jsonrpc": "2.0", "id": request["id"]}
+        try:
+            function = getattr(self, method.replace(".", "_"), None)
+            if function is None:
+                raise Problem(-32601, "there is no method \"%s\"" % method)
+            reply["result"] = function(params or {})
+        except Problem as problem:
+            reply["error"] = {"code": problem.code, "message": str(problem)}
+            if problem.data is not None:
+                reply["error"]["data"] = problem.data
+        text = json.dumps(reply).encode() + b"\n"
+        wish = self.behaviour.get(method)
+        if wish == "close":
+            return False
+        if wish == "cut":
+            stream.write(text[:len(text) // 2])
+            stream.flush()
+            return False
+        if wish == "garbage":
+            text = b"SSH-2.0-OpenSSH_9.2p1\r\n"
+        if wish == "wrong-id":
+            text = text.replace(b'"id": %d' % request["id"], b'"id": 4711')
+        if wish == "silent":
+            time.sleep(3600)
+        stream.write(text)
+        stream.flush()
+        return True
+
+    # -- methods --
+
+    def system_info(self, params):
+        return {"name": "dpdk-router", "version": "0.1.0", "dpdk": "DPDK 22.11.11", "pid": 4321,
+                "uptime_seconds": 93784.5, "config_file": "/etc/dpdk-router/router.json",
+                "control_lcore": 0, "workers": [1, 2], "confirm_remaining_seconds": 42}
+
+    def system_methods(self, params):
+        return [{"name": "config.get", "summary": "The running configuration."},
+                {"name": "route.list", "summary": "Lists routes."}]
+
+    def config_get(self, params):
+        return {"interfaces": {"wan": {"mtu": 1500}}}
+
+    def config_check(self, params):
+        config = params["config"]
+        if "bad" in config:
+            problems = [{"path": "$.interfaces.wan.mtu", "message": "must be at least 68, not 60"},
+                        {"path": "$.routes[1].via", "message": "\"x\" is not an address"},
+                        {"path": "$.bad", "message": "unknown key; did you mean \"nat\"?"}]
+            raise Problem(-32003, problems[0]["message"],
+                          {"path": problems[0]["path"], "problems": problems,
+                           "omitted": config["bad"]})
+        if "one" in config:
+            raise Problem(-32003, "unknown key", {
+                "path": "$.one", "problems": [{"path": "$.one", "message": "unknown key"}]})
+        return {"valid": True}
+
+    def config_diff(self, params):
+        if not params["config"]:
+            return {"changes": []}
+        return {"changes": [
+            {"path": "$.interfaces.wan.mtu", "action": "change", "old": 1500, "new": 9000},
+            {"path": "$.routes[1]", "action": "remove", "old": {"prefix": "10.0.0.0/8"}},
+            {"path": "$.vrfs.guest", "action": "add", "new": {"table": 20}}]}
+
+    def config_apply(self, params):
+        self.config_check(params)
+        changes = 3 if params["config"] else 0
+        return {"changes": changes, "confirm_timeout": params.get("confirm_timeout")}
+
+    def config_confirm(self, params):
+        return {}
+
+    def config_rollback(self, params):
+        message = "there is no configuration to go back to"
+        raise Problem(-32002, message, {"path": "$", "problems": [
+            {"path": "$", "message": message}]})
+
+    def config_save(self, params):
+        return {"file": params.get("file", "/etc/dpdk-router/router.json")}
+
+    def interface_list(self, params):
+        calls = self.calls["interface.list"]
+        result = []
+        for item in INTERFACES:
+            counters = dict(item["counters"])
+            counters["rx_packets"] += 1000000 * calls
+            counters["rx_bytes"] += 64000000 * calls
+            result.append(dict(item, counters=counters))
+        return result
+
+    def interface_set(self, params):
+        if params["name"] not in [i["name"] for i in INTERFACES]:
+            raise Problem(-32001, "there is no interface \"%s\"" % params["name"],
+                          {"path": "$.name"})
+        return {}
+
+    def route_list(self, params):
+        if self.route_count is None:
+            routes = [r for r in ROUTES if params.get("vrf", r["vrf"]) == r["vrf"]]
+            if "prefix" in params:
+                routes = [r for r in routes if r["prefix"] == params["prefix"]]
+            return {"routes": routes, "next": None}
+        start, limit = params.get("after", 0), params.get("limit", 1000)
+        self.largest_page = max(self.largest_page, limit)
+        end = min(start + limit, self.route_count)
+        routes = [route("%d.%d.%d.0/24" % (1 + n // 65536, n // 256 % 256, n % 256),
+                        [hop("203.0.113.1")]) for n in range(start, end)]
+        return {"routes": routes, "next": end if end < self.route_count else None}
+
+    def route_add(self, params):
+        routes = params.get("routes", [params])
+        if "routes" in params:
+            self.batches.append(len(routes))
+            self.loaded.append((routes[0], routes[-1]))
+        for index, item in enumerate(routes):
+            if item["prefix"] == "192.0.2.1/24":
+                path = "$.routes[%d].prefix" % index
+                message = "\"192.0.2.1/24\" has host bits set; 192.0.2.0/24 has none"
+                raise Problem(-32602, message, {"path": path, "problems": [
+                    {"path": path, "message": message}]})
+        return {"added": len(routes)}
+
+    def route_delete(self, params):
+        return {"deleted": 1}
+
+    def neighbour_list(self, params):
+        return [{"interface": "wan", "address": "203.0.113.1", "mac": "02:00:00:00:00:99",
+                 "state": "reachable", "age_seconds": 12.7, "router": True},
+                {"interface": "lan", "address": "192.168.1.77", "mac": None, "state": "incomplete",
+                 "age_seconds": 0, "router": False}]
+
+    def neighbour_add(self, params):
+        return {}
+
+    def neighbour_delete(self, params):
+        return {}
+
+    def neighbour_flush(self, params):
+        return {"flushed": 1}
+
+    def stats_get(self, params):
+        calls = self.calls["stats.get"]
+        drops = dict(DROPS, **{"route.no_route": DROPS["route.no_route"] + 500 * calls})
+        if params.get("all"):
+            drops["nat.no_port"] = 0
+        interfaces = {item["name"]: dict(item["counters"]) for item in INTERFACES}
+        interfaces["wan"]["rx_packets"] += 14880000 * calls
+        interfaces["wan"]["rx_bytes"] += 14880000 * 60 * calls
+        return {"interfaces": interfaces, "drops": drops,
+                "workers": [{"lcore": 1, "rx_packets": 5000000 * calls, "busy_percent": 45.25},
+                            {"lcore": 2, "rx_packets": 0, "busy_percent": 0}],
+                "mbufs": {"total": 32768, "in_use": 1024}}
+
+    def stats_clear(self, params):
+        return {}
+
+    def runtime_get(self, params):
+        stages = [{"name": name, "packets": 1234567, "bursts": 65432, "packets_per_burst": 18.868,
+                   "cycles_per_packet": cycles} for name, cycles in
+                  (("rx", 31.2), ("parse", 12), ("route", 40.5), ("output", 9.75), ("tx", 28))]
+        return {"workers": [
+            {"lcore": 1, "loops": 1000, "empty_polls": 250, "busy_percent": 45.25,
+             "packets": 1234567, "cycles_per_packet": 121.45,
+             "queues": [{"interface": "wan", "queue": 0}, {"interface": "lan", "queue": 0}],
+             "stages": stages},
+            {"lcore": 2, "loops": 0, "empty_polls": 0, "busy_percent": 0, "packets": 0,
+             "cycles_per_packet": None, "queues": [], "stages": []}]}
+
+    def log_list(self, params):
+        after, limit = params.get("after", 0), params.get("limit", 1000)
+        return [line for line in self.log if line["sequence"] > after][:limit]
+
+
+if __name__ == "__main__":
+    if os.path.exists(sys.argv[1]):
+        os.unlink(sys.argv[1])
+    FakeRouter(sys.argv[1])
+    while True:
+        time.sleep(3600)
