@@ -5,6 +5,7 @@
 #include <rte_cycles.h>
 #include <rte_errno.h>
 #include <rte_lcore.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,7 +45,9 @@ static unsigned worker_count;
 static struct counters *control_block;
 static atomic_bool stopping;
 static const struct stage *slow_path_stage;
-static atomic_uint meeting_expected, meeting_arrived; /* workers that change their pipelines */
+/* Workers that have let go of their queues since the start, and how many it must be at the end of the
+ * plan that is being carried out. */
+static atomic_uint_fast64_t meeting_arrived, meeting_all;
 
 #define STAGE_IN_ORDER(name)
 #define STAGE_ROLE(role, name) static const char role[] __rte_unused = #name;
@@ -232,13 +235,14 @@ void worker_route(struct worker *worker, struct rte_mbuf *mbuf) {
 
 /* --- the loop --- */
 
-/* A queue may move from one worker to another, and no two may use it at once: each worker lets go
- * of all its queues, and goes on when all have. That takes one turn of the slowest. */
+/* A queue may move from one worker to another, and no two may use it at once: each worker lets go of all
+ * its queues, and goes on when all have. That takes one turn of the slowest. The count of arrivals only
+ * grows, so that nobody waits for a meeting that is over. */
 static void meet_other_workers(void) {
-    unsigned expected = atomic_load_explicit(&meeting_expected, memory_order_acquire);
+    uint64_t all = atomic_load_explicit(&meeting_all, memory_order_acquire);
 
     atomic_fetch_add_explicit(&meeting_arrived, 1, memory_order_acq_rel);
-    while (atomic_load_explicit(&meeting_arrived, memory_order_acquire) < expected)
+    while (atomic_load_explicit(&meeting_arrived, memory_order_acquire) < all)
         rte_pause();
 }
 
@@ -414,14 +418,16 @@ int workers_plan(struct port *const *ports, unsigned count) {
     }
     log_plan(plan);
     free(plan);
-    atomic_store(&meeting_arrived, 0);
-    atomic_store(&meeting_expected, running_workers());
+    atomic_store(&meeting_all, atomic_load(&meeting_arrived) + running_workers());
     for (unsigned i = 0; i < worker_count; i++) {
         old[i] = workers[i]->pipeline;
         atomic_store_explicit(&workers[i]->next_pipeline, pipelines[i], memory_order_release);
         if (!workers[i]->running)
             take_pipeline(workers[i]);
     }
+    /* The next plan must not begin before each worker has this one. */
+    while (atomic_load(&meeting_arrived) < atomic_load(&meeting_all))
+        sched_yield(); /* a worker may share the CPU */
     rcu_synchronize();
     for (unsigned i = 0; i < worker_count; i++)
         pipeline_free(old[i]);

@@ -250,6 +250,14 @@ class Namespace:
         stats = json.loads(self.ip(f"-j -s link show dev {device}"))[0]["stats64"]
         return stats["tx"]["dropped"] + stats["rx"]["dropped"]
 
+    def socket_drops(self):
+        """Datagrams that came, but found no room in a socket's buffer: a receiver on a busy machine."""
+        text = self.run("cat", "/proc/net/snmp", "/proc/net/snmp6").stdout
+        names, values = [line.split()[1:] for line in text.splitlines() if line.startswith("Udp: ")]
+        ipv4 = dict(zip(names, map(int, values)))["RcvbufErrors"]
+        ipv6 = re.search(r"^Udp6RcvbufErrors\s+(\d+)", text, re.M)
+        return ipv4 + (int(ipv6.group(1)) if ipv6 else 0)
+
 
 class Host(Namespace):
     """A Linux host at the far end of one of the router's net_tap devices."""
@@ -365,7 +373,7 @@ class Router:
     """The real program with a configuration, in a namespace of its own."""
 
     def __init__(self, lab, config, lcores=None, memory=None, options=(), environment=None,
-                 wait=True, space=None):
+                 space=None):
         lab.routers += 1
         self.lab = lab
         self.space = space or lab.space(f"router{lab.routers}")
@@ -382,8 +390,6 @@ class Router:
                 "-c", self.config_file, "-s", self.socket, *options, stdout=log,
                 stderr=subprocess.STDOUT, env=dict(os.environ, **(environment or {})))
         self._connection = None
-        if wait:
-            self.wait_ready()
 
     def wait_ready(self):
         def ready():
@@ -513,9 +519,11 @@ class Lab:
     def host(self, name):
         return Host(self, name)
 
-    def router(self, config, **options):
+    def router(self, config, wait=True, **options):
         router = Router(self, config, **options)
         self.all_routers.append(router)
+        if wait:
+            router.wait_ready()
         return router
 
     def path(self, name):

@@ -6,11 +6,16 @@ from lab import (LAN, LAN6, WAN, WAN6, Tap, arguments, check, equal, plain_confi
 
 def lost_by(router, hosts, action):
     """Runs action(), which returns (sent, lost). No datagram may get lost in the router: what it
-    counts as dropped and what the kernel's tap queues dropped must make up for all that is missing."""
-    before = sum(host.kernel_drops(device) for host, device in hosts)
+    counts as dropped (nothing) and what the kernel dropped in tap queues and sockets must make up for
+    all that is missing."""
+    def dropped_by_linux():
+        return (sum(host.kernel_drops(device) for host, device in hosts) +
+                sum(host.socket_drops() for host in {host for host, _ in hosts}))
+
+    before = dropped_by_linux()
     router.call("stats.clear")
     sent, lost = action()
-    kernel = sum(host.kernel_drops(device) for host, device in hosts) - before
+    kernel = dropped_by_linux() - before
     router.no_drops()
     check(lost <= kernel, f"{lost} of {sent} datagrams are lost, only {kernel} of them by Linux")
 
