@@ -41,11 +41,11 @@ def moves(tap):
         with tap.case("a host that vanishes: FAILED, and host unreachable comes back"):
             wan.ip("addr flush dev eth0")
             router.call("neighbour.flush", {"interface": "wan"})
-            output = lan.ping(WAN, count=8, status=1)[2]
+            output = lan.ping(WAN, "-W", 8, count=8, status=1)[2]
             check(f"From {LAN_ROUTER} icmp_seq=" in output and
                   "Destination Host Unreachable" in output, output)
             equal(state(router, "wan", WAN), "failed", "state of the neighbour")
-            output = lan.ping(WAN6, count=8, status=1)[2]
+            output = lan.ping(WAN6, "-W", 8, count=8, status=1)[2]
             check(f"From {LAN6_ROUTER} icmp_seq=" in output and
                   "Destination unreachable: Address unreachable" in output, output)
             equal(state(router, "wan", WAN6), "failed", "state of the neighbour")
