@@ -121,7 +121,7 @@ def reloads(tap):
         hosts = (lan, wan)
 
         def linux_lost():
-            return sum(host.kernel_drops("eth0") for host in hosts)
+            return sum(host.kernel_drops("eth0") + host.socket_drops() for host in hosts)
 
         def hundred_reloads():
             """Ten different configurations in turn; each adds routes, a VLAN, a VRF..."""
