@@ -19,6 +19,7 @@
 #include <sys/resource.h>
 
 #include "l3/prefix_trie.h"
+#include "skip.h"
 
 #define EXPECT(condition, seed, step)                                                              \
     do {                                                                                           \
@@ -466,11 +467,11 @@ static void test_out_of_memory(void **state) {
     (void)state;
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     prefix_trie_destroy(trie);
-    skip(); // a sanitizer cannot live with a limit on address space
+    SKIP_CASE("a sanitizer cannot live with a limit on address space");
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
     prefix_trie_destroy(trie);
-    skip();
+    SKIP_CASE("a sanitizer cannot live with a limit on address space");
 #endif
 #endif
     assert_int_equal(getrlimit(RLIMIT_AS, &unlimited), 0);

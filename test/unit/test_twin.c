@@ -44,6 +44,7 @@
 #include "l3/header.h"
 #include "l3/neighbour.h"
 #include "json/decode.h"
+#include "skip.h"
 
 enum { SKIPPED = 77, RECORDS = 64, PORT = 3, FRAME_MAX = 9400 };
 
@@ -581,7 +582,7 @@ static void successor_stays_without_promotion(void **state) {
 
     (void)state;
     if (!file)
-        skip();
+        SKIP_CASE("/proc/sys cannot be written here");
     fputs("0", file);
     fclose(file);
     add(&lan, "192.0.2.2/24");
@@ -720,7 +721,7 @@ static void without_the_tun_device_the_router_runs(void **state) {
     (void)state;
     if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
         mount("none", "/dev/net", "tmpfs", 0, NULL) < 0)
-        skip();
+        SKIP_CASE("nothing can be mounted here");
     snprintf(wan.host_twin, sizeof(wan.host_twin), "wan0");
     listener->changed(&wan);
     assert_false(working[wan.id]);
