@@ -396,7 +396,7 @@ class Router:
             check(self.process.poll() is None,
                   f"the router ended with status {self.process.returncode}:\n{self.log()}")
             return "forwarding with" in self.log()
-        until(ready, "the router forwards", 30)
+        until(ready, "the router forwards", 60)
 
     def write(self, config):
         """Writes the configuration file: a document, or any text."""
