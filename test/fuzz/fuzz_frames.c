@@ -154,6 +154,7 @@ static void forget(void) {
     take_all(false);
     advance(300);
     take_all(false);
+    discard(ANYWHERE); /* what a timer has sent since the port was looked at */
     frames_free();
 }
 

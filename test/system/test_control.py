@@ -159,15 +159,13 @@ def manners(tap, router, scene):
                 for client in clients:
                     equal(client.receive()["id"], 1, "id")
             while len(clients) < 1100:
-                client = Connection(path)
+                client = Connection(path, 0.05)
                 clients.append(client)
-                client.send(b"\n")
-                client.socket.settimeout(0.05)
                 try:
                     answer = client.receive()
                 except TimeoutError:
                     continue  # it is connected, and idle
-                check(answer and "already" in answer["error"]["message"], f"{answer}")
+                check(answer and "connected already" in answer["error"]["message"], f"{answer}")
                 break
             else:
                 raise AssertionError("1,100 clients were taken")
