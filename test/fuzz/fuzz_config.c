@@ -1,7 +1,7 @@
 /*
- * Any JSON as a configuration: decoding and the checks across sections, which must touch nothing
- * and say what is wrong. What is accepted once is accepted again, and so is the document without
- * the parts that are not there.
+ * Any JSON as a configuration: decoding and the checks across sections. They touch nothing, neither
+ * the router nor the document, come to the same verdict about the same document, and name a place
+ * and a sentence for every problem.
  */
 #include <jansson.h>
 #include <stdint.h>

@@ -264,6 +264,27 @@ CASE(fragments_of_a_packet_stay_together) {
     }
 }
 
+CASE(fragments_that_the_router_makes_stay_together) {
+    start("{'interfaces': {'lan': {" LAN_PORT "," LAN_ADDRESSES "}, 'wan': {" WAN_PORT
+          ", 'mtu': 576, 'addresses': ['198.51.100.1/24']}, 'dmz': {" DMZ_PORT
+          ", 'mtu': 576, 'addresses': ['10.3.0.1/24']}}, 'neighbours': ["
+          "{'interface': 'wan', 'address': '198.51.100.2', 'mac': '" HOST_WAN "'},"
+          "{'interface': 'dmz', 'address': '10.3.0.10', 'mac': '" HOST_DMZ "'}],"
+          "'routes': [{'prefix': '0.0.0.0/0', 'via': ['198.51.100.2', '10.3.0.10']}]," UNLIMITED
+          "}");
+    for (unsigned number = 0; number < 60; number++) {
+        unsigned left[2];
+
+        inject(LAN, udp4(.source = text("192.168.1.10:%u", 1 + number),
+                         .destination = "203.0.113.1:53", .size = 1200));
+        turn();
+        left[0] = discard(WAN);
+        left[1] = discard(DMZ);
+        require(left[0] + left[1] == 3 && (left[0] == 0 || left[1] == 0),
+                "%u fragments left by one port and %u by the other", left[0], left[1]);
+    }
+}
+
 CASE(weights_are_respected) {
     enum { FLOWS = 8000 };
     unsigned count[PLACES];
