@@ -20,6 +20,7 @@ import ctypes
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -206,12 +207,16 @@ class Namespace:
         """Starts a server and waits until it prints `ready`."""
         process = self.start("stdbuf", "-oL", *command, stdout=subprocess.PIPE,
                              stderr=subprocess.STDOUT, **options)
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            if ready in line:
-                return process
-        raise AssertionError(f"{' '.join(map(str, command))} did not start: {''.join(lines)}")
+        said, deadline = "", time.monotonic() + 3 * PATIENCE
+        while ready not in said:
+            wait = max(0, deadline - time.monotonic())
+            # Below Python's buffers, which could hold what select() then does not see.
+            if not select.select([process.stdout], [], [], wait)[0] or \
+                    not (chunk := os.read(process.stdout.fileno(), 4096)):
+                self.lab.stop(process)
+                raise AssertionError(f"{' '.join(map(str, command))} did not start: {said}")
+            said += chunk.decode(errors="replace")
+        return process
 
     def iperf(self, server, address, *options, seconds=1):
         """iperf3 from here to `address` on `server`. Returns its JSON report's "end"."""
@@ -530,9 +535,11 @@ class Lab:
         return os.path.join(self.directory, name)
 
     def close(self):
-        for process in reversed(self.processes):
-            self.stop(process)
-        shutil.rmtree(self.directory, ignore_errors=True)
+        try:
+            for process in reversed(self.processes):
+                self.stop(process)
+        finally:
+            shutil.rmtree(self.directory, ignore_errors=True)
 
     def last_words(self):
         """For a failed case: the end of each router's log."""

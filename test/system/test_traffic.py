@@ -1,7 +1,6 @@
 """Traffic between Linux hosts: ping, TCP and UDP, IPv4 and IPv6; over plain interfaces, over VLAN
 interfaces, and in two VRFs whose addresses are the same."""
-from lab import (LAN, LAN6, WAN, WAN6, Tap, arguments, check, equal, plain_config,
-                 plain_scene, until)
+from lab import LAN, LAN6, WAN, WAN6, Tap, arguments, check, equal, plain_scene, until
 
 
 def lost_by(router, hosts, action):
