@@ -282,6 +282,12 @@ struct frame *take(enum place place) {
     return mbuf ? frame_of(mbuf) : NULL;
 }
 
+struct frame *take_waiting(enum place place) {
+    struct rte_mbuf *mbuf = dequeue(place);
+
+    return mbuf ? frame_of(mbuf) : NULL;
+}
+
 static void print_drops(void);
 
 struct frame *take_one_at(enum place place, const char *file, int line) {

@@ -120,6 +120,8 @@ void expect_nothing_at(enum place place, const char *file, int line);
 
 /* The next frame, whatever it is; NULL if there is none. */
 struct frame *take(enum place place);
+/* The same without turning: only what has already left. */
+struct frame *take_waiting(enum place place);
 #define take_one(place) take_one_at((place), __FILE__, __LINE__)
 struct frame *take_one_at(enum place place, const char *file, int line);
 /* Throws away what has left; returns the number of frames. */
