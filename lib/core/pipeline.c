@@ -33,9 +33,10 @@ struct stage_table {
 
 struct pipeline {
     struct rte_pipeline *engine;
-    unsigned input_count, queue_count;
+    unsigned input_count, queue_count, turn_count;
     struct input inputs[INPUTS_MAX];
     struct stage_table tables[STAGES_MAX];
+    void (*turns[STAGES_MAX])(struct worker *worker);
     struct tx_route tx[PORTS_MAX];
     struct worker *worker;
     uint32_t bursts;
@@ -248,6 +249,8 @@ static int add_stages(struct pipeline *pipeline, uint32_t *first, uint32_t *rout
         error = rte_pipeline_table_create(pipeline->engine, &params, &id);
         if (error)
             break;
+        if (stage->turn)
+            pipeline->turns[pipeline->turn_count++] = stage->turn;
         if (count++ == 0)
             *first = id;
         else {
@@ -339,6 +342,8 @@ unsigned pipeline_turn(struct pipeline *pipeline) {
         packets += (unsigned)rte_pipeline_run(pipeline->engine);
         worker_run_slow_path(pipeline->worker);
     }
+    for (unsigned i = 0; i < pipeline->turn_count; i++)
+        pipeline->turns[i](pipeline->worker);
     return packets;
 }
 

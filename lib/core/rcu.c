@@ -119,6 +119,14 @@ size_t rcu_reclaim(void) {
     return queue_count;
 }
 
+uint64_t rcu_token(void) {
+    return rte_rcu_qsbr_start(qsbr);
+}
+
+bool rcu_passed(uint64_t token) {
+    return rte_rcu_qsbr_check(qsbr, token, false) == 1;
+}
+
 void rcu_synchronize(void) {
     uint64_t token = rte_rcu_qsbr_start(qsbr);
 

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,11 @@ void rcu_retire(void *context, void (*free_fn)(void *owner, void *memory, size_t
 
 /* Control side: runs what has become due. Called by the event loop's turn; returns what is left. */
 size_t rcu_reclaim(void);
+
+/* Any thread, for what workers free themselves: a token for this moment, and whether every worker has
+ * passed a quiescent state since. Neither waits. */
+uint64_t rcu_token(void);
+bool rcu_passed(uint64_t token);
 
 /* Control side: waits until every worker has passed a quiescent state. On a machine whose only lcore
  * does both jobs, the calling thread's own worker is taken as quiescent. */

@@ -37,6 +37,9 @@ struct stage {
     void (*run)(struct worker *worker, struct burst *burst);
     /* Only for the slow path: takes ownership of the packets. */
     void (*slow_path)(struct worker *worker, struct rte_mbuf **packets, unsigned count);
+    /* Once per turn of the worker, packets or not, while the stage is in the pipeline: a bounded
+     * piece of work that is not about a packet. May be NULL. */
+    void (*turn)(struct worker *worker);
     /* Asked by the control thread whenever pipelines are built. NULL: always wanted. */
     bool (*wanted)(void);
 

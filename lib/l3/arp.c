@@ -209,11 +209,14 @@ static void learn(const struct arp_message *message, bool for_us, bool to_group)
                     possible && request && for_us);
 }
 
+bool (*arp_answers_for)(const struct interface *interface, const struct ip_address *address);
+
 static void handle(const struct arp_message *message, bool to_group) {
     const struct interface *interface = message->interface;
     bool from_mac = memcmp(message->sender_mac, interface->mac, 6) == 0;
     bool probe = ip_address_is_unspecified(&message->sender);
-    bool for_us = link_own(interface, &message->target) != NULL;
+    bool for_us = link_own(interface, &message->target) != NULL ||
+                  (arp_answers_for && arp_answers_for(interface, &message->target));
 
     if (!probe) {
         if (!ip_address_is_host(&message->sender)) {

@@ -78,6 +78,8 @@ static const struct {
       [ICMP_ERROR_PARAMETER] = {V6_PARAMETER_PROBLEM, 2},
 };
 
+void (*icmp_restore)(struct rte_mbuf *about);
+
 /* --- rate limit --- */
 
 static atomic_uint rate_per_second = 1000;
@@ -91,7 +93,7 @@ void icmp_set_rate(uint32_t errors_per_second, uint32_t burst) {
     atomic_store(&rate_burst, burst);
 }
 
-static bool rate_allows(struct worker *worker) {
+bool icmp_rate_allows(struct worker *worker) {
     uint32_t rate = atomic_load_explicit(&rate_per_second, memory_order_relaxed);
 
     if (rate == 0)
@@ -167,7 +169,7 @@ static bool v6_error_allowed(struct rte_mbuf *about, enum icmp_error error) {
 /* --- building --- */
 
 /* Hands a reply to the router's own path. Link-local destinations have no route. */
-static void send_reply(struct worker *worker, struct rte_mbuf *reply, uint16_t interface) {
+void icmp_send_reply(struct worker *worker, struct rte_mbuf *reply, uint16_t interface) {
     struct packet_meta *meta = packet_meta(reply);
     const uint8_t *destination = packet_l3(reply, const uint8_t *) + 24;
 
@@ -290,7 +292,7 @@ static void send_v4(struct worker *worker, struct rte_mbuf *about, uint8_t type,
     checksum = (uint16_t)~rte_raw_cksum(icmp, ICMP_HEADER + quoted);
     memcpy(icmp + 2, &checksum, sizeof(checksum));
     init_meta(reply, meta->vrf, 0, IPPROTO_ICMP, ETHER_HEADER + IPV4_HEADER);
-    send_reply(worker, reply, meta->in_interface);
+    icmp_send_reply(worker, reply, meta->in_interface);
 }
 
 static void send_v6(struct worker *worker, struct rte_mbuf *about, uint8_t type, uint8_t code,
@@ -334,18 +336,20 @@ static void send_v6(struct worker *worker, struct rte_mbuf *about, uint8_t type,
     checksum = rte_ipv6_udptcp_cksum(ip, icmp);
     memcpy(icmp + 2, &checksum, sizeof(checksum));
     init_meta(reply, meta->vrf, PACKET_IPV6, IPPROTO_ICMPV6, ETHER_HEADER + IPV6_HEADER);
-    send_reply(worker, reply, meta->in_interface);
+    icmp_send_reply(worker, reply, meta->in_interface);
 }
 
 void icmp_send_error(struct worker *worker, struct rte_mbuf *about, enum icmp_error error,
                      uint32_t argument) {
     bool ipv6 = packet_meta(about)->flags & PACKET_IPV6;
 
+    if (icmp_restore)
+        icmp_restore(about);
     if (!(ipv6 ? v6_error_allowed(about, error) : v4_error_allowed(about))) {
         counters_drop(worker->counters, &icmp_drops, ICMP_NOT_ALLOWED);
         return;
     }
-    if (!rate_allows(worker)) {
+    if (!icmp_rate_allows(worker)) {
         counters_drop(worker->counters, &icmp_drops, ICMP_RATE_LIMITED);
         return;
     }
@@ -448,7 +452,7 @@ static bool answer_v6(struct worker *worker, struct rte_mbuf *mbuf, uint8_t *icm
         const uint8_t *answer_from =
             ip->src_addr[0] == 0xfe ? in->ipv6_link_local : in->ipv6_source;
 
-        if (!rate_allows(worker) || is_zero16(answer_from))
+        if (!icmp_rate_allows(worker) || is_zero16(answer_from))
             return false;
         memcpy(ours, answer_from, 16);
     }
@@ -457,7 +461,7 @@ static bool answer_v6(struct worker *worker, struct rte_mbuf *mbuf, uint8_t *icm
     ip->hop_limits = REPLY_TTL;
     finish_reply(mbuf, icmp, V6_ECHO_REPLY, rte_ipv6_phdr_cksum(ip, 0));
     meta->flags = PACKET_FROM_ROUTER | PACKET_IPV6;
-    send_reply(worker, mbuf, interface);
+    icmp_send_reply(worker, mbuf, interface);
     return true;
 }
 

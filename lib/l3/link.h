@@ -35,3 +35,7 @@ bool link_mac_is_host(const uint8_t mac[6]);
  * address (RFC 5227 section 2.4, DEFEND_INTERVAL), so that two stubborn hosts do not flood the
  * link. True also notes the defence. */
 bool link_may_defend(uint16_t interface, const struct ip_address *address);
+
+/* Set before the first configuration by who receives packets for addresses that no interface has (pools of
+ * NAT addresses): are ARP requests for this address to be answered on the interface? */
+extern bool (*arp_answers_for)(const struct interface *interface, const struct ip_address *address);

@@ -112,6 +112,12 @@ static bool rewrite_header(struct rte_mbuf *mbuf, struct packet_meta *meta,
     return true;
 }
 
+/* Leaves the path behind firewall and NAT: whatever of it comes by again must not pass them twice. */
+static void divert_inspected(struct burst *burst, unsigned i, enum packet_cause cause) {
+    packet_meta(burst->packets[i])->flags |= PACKET_INSPECTED;
+    burst_divert(burst, i, cause);
+}
+
 /* What is not plain forwarding. True if the packet is to be sent after all. */
 static bool output_special(struct worker *worker, struct burst *burst, unsigned i,
                            struct next_hop *hop) {
@@ -127,10 +133,10 @@ static bool output_special(struct worker *worker, struct burst *burst, unsigned 
         return false;
     case NEXT_HOP_RESOLVE:
     case NEXT_HOP_GLEAN:
-        burst_divert(burst, i, CAUSE_RESOLVE);
+        divert_inspected(burst, i, CAUSE_RESOLVE);
         return false;
     case NEXT_HOP_UNREACHABLE:
-        burst_divert(burst, i, CAUSE_HOST_UNREACHABLE);
+        divert_inspected(burst, i, CAUSE_HOST_UNREACHABLE);
         return false;
     default: /* changed by the control thread since `route` */
         burst_drop(worker, burst, i, &output_stage.drops, OUTPUT_BLACKHOLE);
@@ -165,7 +171,7 @@ static void output_one(struct worker *worker, struct burst *burst, unsigned i,
     if (unlikely(hop->type != NEXT_HOP_FORWARD) && !output_special(worker, burst, i, hop))
         return;
     if (unlikely(mbuf->pkt_len - meta->l3_offset > hop->mtu)) {
-        burst_divert(burst, i, CAUSE_TOO_BIG);
+        divert_inspected(burst, i, CAUSE_TOO_BIG);
         return;
     }
     if (!hop->tagged && meta->l3_offset == ETHER_HEADER &&
