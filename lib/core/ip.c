@@ -264,3 +264,34 @@ bool ip_address_is_host(const struct ip_address *address) {
     return address->family == AF_INET6 && !ip_address_is_unspecified(address) &&
            !is_ipv4_mapped(address);
 }
+
+static const struct {
+    const char *name;
+    uint8_t number;
+} protocols[] = {
+    {"icmp", IPPROTO_ICMP},       {"tcp", IPPROTO_TCP},       {"udp", IPPROTO_UDP},
+    {"dccp", IPPROTO_DCCP},       {"gre", IPPROTO_GRE},       {"esp", IPPROTO_ESP},
+    {"ah", IPPROTO_AH},           {"icmpv6", IPPROTO_ICMPV6}, {"sctp", IPPROTO_SCTP},
+    {"udplite", IPPROTO_UDPLITE},
+};
+
+int ip_protocol_parse(const char *name, uint8_t *out) {
+    for (size_t i = 0; i < sizeof(protocols) / sizeof(protocols[0]); i++) {
+        if (strcmp(name, protocols[i].name) == 0) {
+            *out = protocols[i].number;
+            return 0;
+        }
+    }
+    return -EINVAL;
+}
+
+char *ip_protocol_text(uint8_t protocol, char text[IP_PROTOCOL_TEXT]) {
+    for (size_t i = 0; i < sizeof(protocols) / sizeof(protocols[0]); i++) {
+        if (protocols[i].number == protocol) {
+            snprintf(text, IP_PROTOCOL_TEXT, "%s", protocols[i].name);
+            return text;
+        }
+    }
+    snprintf(text, IP_PROTOCOL_TEXT, "%u", protocol);
+    return text;
+}

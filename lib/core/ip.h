@@ -47,6 +47,13 @@ int ip_interface_parse(const char *text, struct ip_prefix *out);
 /* Parses "02:00:00:00:00:01". 0 or -EINVAL. */
 int mac_address_parse(const char *text, uint8_t mac[6]);
 
+/* Transport protocols by the names that IANA's registry and nftables have for them, in small
+ * letters. A number without such a name is written as digits. Parse: 0 or -EINVAL; digits are not
+ * names. */
+enum { IP_PROTOCOL_TEXT = 8 };
+int ip_protocol_parse(const char *name, uint8_t *out);
+char *ip_protocol_text(uint8_t protocol, char text[IP_PROTOCOL_TEXT]);
+
 /* Text forms; the buffer is of the size named above and is returned. IPv6 as RFC 5952 has it, with
  * mixed notation for IPv4-mapped addresses only; an address of family 0 reads "none". */
 char *ip_address_text(const struct ip_address *address, char text[IP_ADDRESS_TEXT]);

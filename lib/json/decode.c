@@ -313,7 +313,7 @@ static bool is_known(const char *key, const char *const *known) {
 
 void decode_only_keys(const struct decode *d, const char *const *known) {
     struct decode child;
-    decode_foreach_member(d, child) {
+    decode_foreach_member (d, child) {
         if (is_known(child.key, known))
             continue;
         char shown[SHOWN_TEXT];
@@ -514,6 +514,57 @@ bool decode_name(const struct decode *d, const char *name) {
                    "letter or digit, found \"%s\"",
                    NAME_MAX_LENGTH, escaped(name, shown));
     return false;
+}
+
+/* ---- protocols and ports ---- */
+
+bool decode_protocol(const struct decode *d, uint8_t *out) {
+    uint16_t number;
+
+    if (json_is_string(d->value)) {
+        if (ip_protocol_parse(json_string_value(d->value), out) == 0)
+            return true;
+    } else if (json_is_integer(d->value)) {
+        if (!decode_u16(d, 0, UINT8_MAX, &number))
+            return false;
+        *out = (uint8_t)number;
+        return true;
+    }
+    decode_problem(d, "expected one of \"tcp\", \"udp\", \"icmp\", \"icmpv6\", \"gre\", \"esp\", "
+                      "\"ah\", \"sctp\", \"dccp\", \"udplite\", or a number from 0 to 255");
+    return false;
+}
+
+/* Digits alone, unlike what strtoul() takes. Returns what is behind them, NULL if there are none or
+ * the number is no port. */
+static const char *read_port(const char *text, uint16_t *out) {
+    unsigned value = 0, digits = 0;
+
+    for (; *text >= '0' && *text <= '9' && digits < 6; text++, digits++)
+        value = value * 10 + (unsigned)(*text - '0');
+    *out = (uint16_t)value;
+    return digits > 0 && value >= 1 && value <= UINT16_MAX ? text : NULL;
+}
+
+bool decode_ports(const struct decode *d, uint16_t *first, uint16_t *last) {
+    const char *text = json_string_value(d->value);
+    uint16_t from, to;
+
+    if (json_is_integer(d->value)) {
+        if (!decode_u16(d, 1, UINT16_MAX, first))
+            return false;
+        *last = *first;
+        return true;
+    }
+    text = text ? read_port(text, &from) : NULL;
+    text = text && *text == '-' ? read_port(text + 1, &to) : NULL;
+    if (!text || *text != '\0' || from > to) {
+        decode_problem(d, "expected a port, or a range of ports such as \"1024-65535\"");
+        return false;
+    }
+    *first = from;
+    *last = to;
+    return true;
 }
 
 /* ---- members with a default ---- */

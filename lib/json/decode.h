@@ -83,6 +83,10 @@ bool decode_address(const struct decode *d, struct ip_address *out);
 bool decode_prefix(const struct decode *d, struct ip_prefix *out);            /* host bits zero */
 bool decode_interface_address(const struct decode *d, struct ip_prefix *out); /* host bits kept */
 bool decode_mac(const struct decode *d, uint8_t out[6]); /* unicast, not zero */
+/* A transport protocol by name or number: "tcp", 6. */
+bool decode_protocol(const struct decode *d, uint8_t *out);
+/* A port, or a range of ports "1024-65535", from 1 to 65535 in host order. */
+bool decode_ports(const struct decode *d, uint16_t *first, uint16_t *last);
 /* A name for an object: 1..31 characters, letters, digits, '.', '-', '_', starting with a letter or
  * digit. `name` NULL: the value's own key in its parent. Adds the problem at d. */
 bool decode_name(const struct decode *d, const char *name);
