@@ -78,7 +78,7 @@ static const struct {
       [ICMP_ERROR_PARAMETER] = {V6_PARAMETER_PROBLEM, 2},
 };
 
-void (*icmp_restore)(struct rte_mbuf *about);
+void (*icmp_restore)(struct worker *worker, struct rte_mbuf *about);
 
 /* --- rate limit --- */
 
@@ -344,7 +344,7 @@ void icmp_send_error(struct worker *worker, struct rte_mbuf *about, enum icmp_er
     bool ipv6 = packet_meta(about)->flags & PACKET_IPV6;
 
     if (icmp_restore)
-        icmp_restore(about);
+        icmp_restore(worker, about);
     if (!(ipv6 ? v6_error_allowed(about, error) : v4_error_allowed(about))) {
         counters_drop(worker->counters, &icmp_drops, ICMP_NOT_ALLOWED);
         return;

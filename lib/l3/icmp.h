@@ -28,21 +28,21 @@ enum icmp_error {
 void icmp_send_error(struct worker *worker, struct rte_mbuf *about, enum icmp_error error,
                      uint32_t argument);
 
-/* Whoever translates packets sets this before the workers start: it puts the packet that an error is about
- * back to how it came in, so that its sender gets the error and knows what it quotes. */
-extern void (*icmp_restore)(struct rte_mbuf *about);
+/* Whoever translates packets sets this before the workers start: it puts the packet that an error
+ * is about back to how it came in, so that its sender gets the error and knows what it quotes. */
+extern void (*icmp_restore)(struct worker *worker, struct rte_mbuf *about);
 
 /* If the packet is an echo request to one of the router's addresses, turns it into the answer,
  * sends that, and returns true; the packet then is no longer the caller's. */
 bool icmp_answer_echo(struct worker *worker, struct rte_mbuf *mbuf);
 
-/* For other answers to packets that are not wanted (a TCP RST): has the rate limit of errors room for one
- * more? Then it is taken. */
+/* For other answers to packets that are not wanted (a TCP RST): has the rate limit of errors room
+ * for one more? Then it is taken. */
 bool icmp_rate_allows(struct worker *worker);
 
-/* Sends a packet that answers one which came in by `interface`; takes ownership. Its metadata is that
- * of a packet made by the router; a link-local destination, for which there is no route, is looked for
- * on that interface. */
+/* Sends a packet that answers one which came in by `interface`; takes ownership. Its metadata is
+ * that of a packet made by the router; a link-local destination, for which there is no route, is
+ * looked for on that interface. */
 void icmp_send_reply(struct worker *worker, struct rte_mbuf *reply, uint16_t interface);
 
 /* Limits: errors per second and worker, and how many at once after silence. Any thread. */

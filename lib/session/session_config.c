@@ -1,0 +1,112 @@
+/* The section "sessions" of router.json: size of the table, timeouts, limits. */
+#include <stdlib.h>
+
+#include "core/section.h"
+#include "session/session_internal.h"
+#include "json/decode.h"
+
+enum { TIMEOUT_MAX = 7 * 86400 };
+
+/* Defaults: RFC 5382 REQ-5 (established 2 hours 4 minutes, transitory 4 minutes), RFC 4787 REQ-5
+ * (UDP not below 2 minutes, 5 recommended), RFC 5508 REQ-2 (ICMP 60 seconds). */
+static const struct session_settings defaults = {
+    .size = SESSIONS_DEFAULT,
+    .timeouts =
+        {
+            [SESSION_TCP_OPENING] = 240,
+            [SESSION_TCP_ANSWERED] = 240,
+            [SESSION_TCP_ESTABLISHED] = 7440,
+            [SESSION_TCP_CLOSING] = 240,
+            [SESSION_TCP_CLOSED] = 10,
+            [SESSION_UDP_NEW] = 120,
+            [SESSION_UDP] = 300,
+            [SESSION_ICMP] = 60,
+            [SESSION_OTHER] = 600,
+        },
+};
+
+static void decode_timeouts(const struct decode *d, struct session_settings *settings) {
+    const char *known[SESSION_STATES + 1] = {NULL};
+    unsigned count = 0;
+
+    if (!decode_is_object(d))
+        return;
+    for (unsigned state = SESSION_TCP_OPENING; state < SESSION_STATES; state++) {
+        known[count++] = session_state_names[state];
+        decode_member_u32(d, session_state_names[state], 1, TIMEOUT_MAX,
+                          &settings->timeouts[state]);
+    }
+    decode_only_keys(d, known);
+}
+
+static void decode_limits(const struct decode *d, struct session_settings *settings) {
+    static const char *const keys[] = {"per_source", "new_per_second_per_source", NULL};
+
+    if (!decode_is_object(d))
+        return;
+    decode_only_keys(d, keys);
+    decode_member_u32(d, "per_source", 0, SESSIONS_MAX, &settings->per_source);
+    decode_member_u32(d, "new_per_second_per_source", 0, SESSIONS_MAX, &settings->rate_per_source);
+}
+
+static void *sessions_decode(struct decode *d) {
+    static const char *const keys[] = {"size", "timeouts", "tcp_pickup", "limits", NULL};
+    struct session_settings *settings = malloc(sizeof(*settings));
+    struct decode member;
+
+    if (!settings)
+        abort(); /* a few bytes on the control side: there is no sensible way to go on */
+    *settings = defaults;
+    if (!d || !decode_is_object(d))
+        return settings;
+    decode_only_keys(d, keys);
+    decode_member_u32(d, "size", SESSIONS_MIN, SESSIONS_MAX, &settings->size);
+    decode_member_bool(d, "tcp_pickup", &settings->tcp_pickup);
+    if (decode_member(d, "timeouts", &member))
+        decode_timeouts(&member, settings);
+    if (decode_member(d, "limits", &member))
+        decode_limits(&member, settings);
+    return settings;
+}
+
+static int sessions_prepare(const struct config *old, const struct config *new,
+                            struct problems *problems);
+static void sessions_commit(const struct config *old, const struct config *new);
+
+/* The table goes when nobody wants it any more: firewall and NAT say so in their commits, and no
+ * worker has the stages now. */
+static void sessions_release(const struct config *old, const struct config *new) {
+    (void)old;
+    (void)new;
+    if (!session_wanted())
+        session_free();
+}
+
+static struct config_section sessions_section = {
+    .name = "sessions",
+    .decode = sessions_decode,
+    .prepare = sessions_prepare,
+    .commit = sessions_commit,
+    .release = sessions_release,
+    .free = free,
+};
+CONFIG_SECTION(sessions_section)
+
+static int sessions_prepare(const struct config *old, const struct config *new,
+                            struct problems *problems) {
+    const struct session_settings *settings = config_value(new, &sessions_section);
+
+    (void)old;
+    (void)problems;
+    if (settings)
+        session_prepare_settings(settings);
+    return 0;
+}
+
+static void sessions_commit(const struct config *old, const struct config *new) {
+    const struct session_settings *settings = config_value(new, &sessions_section);
+
+    (void)old;
+    if (settings)
+        session_set(settings);
+}

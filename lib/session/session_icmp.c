@@ -1,0 +1,215 @@
+/*
+ * ICMP errors (RFC 792, 4443) about packets of sessions. The quoted packet is one that the router
+ * sent, so its addresses turned round are the key of the flow in the direction of the error. Both
+ * the error and the packet in it are translated as that flow's packets are, RFC 5508 sections 4
+ * and 5.
+ */
+#include "session/session_internal.h"
+
+enum { ICMP_HEADER = 8, QUOTE_LEAST = 8 };
+
+/* The packet in the error: its header and where its transport header is. */
+struct quote {
+    uint8_t *packet, *transport;
+    unsigned left; /* bytes of the transport header and behind it */
+    uint8_t protocol;
+    bool ipv6;
+};
+
+static bool read_quote4(struct quote *quote, uint8_t *packet, unsigned length) {
+    unsigned header = (packet[0] & 15u) * 4;
+
+    if (packet[0] >> 4 != 4 || header < IPV4_HEADER || length < header + QUOTE_LEAST)
+        return false;
+    if (load16(packet + 6) & RTE_BE16(RTE_IPV4_HDR_OFFSET_MASK))
+        return false; /* of a later fragment: no ports */
+    *quote = (struct quote){.packet = packet,
+                            .transport = packet + header,
+                            .left = length - header,
+                            .protocol = packet[9]};
+    return true;
+}
+
+/* Extension headers are not walked: such a packet has no ports that could be told. */
+static bool read_quote6(struct quote *quote, uint8_t *packet, unsigned length) {
+    if (packet[0] >> 4 != 6 || length < IPV6_HEADER + QUOTE_LEAST)
+        return false;
+    *quote = (struct quote){.packet = packet,
+                            .transport = packet + IPV6_HEADER,
+                            .left = length - IPV6_HEADER,
+                            .protocol = packet[6],
+                            .ipv6 = true};
+    return true;
+}
+
+/* The quoted packet's ports as a key has them; false when it is no packet that sessions are made
+ * of. */
+static bool quoted_ports(const struct quote *quote, uint16_t ports[2]) {
+    const uint8_t *transport = quote->transport;
+
+    ports[0] = ports[1] = 0;
+    if (session_transports[quote->protocol].ports) {
+        ports[0] = load16(transport);
+        ports[1] = load16(transport + 2);
+    } else if (quote->protocol == (quote->ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP)) {
+        uint16_t identifier = load16(transport + ICMP_IDENTIFIER);
+        bool echo = quote->ipv6 || transport[0] == ICMP4_ECHO || transport[0] == ICMP4_ECHO_REPLY;
+        uint16_t port = echo ? RTE_BE16(ICMP4_ECHO) : RTE_BE16(ICMP4_TIMESTAMP);
+
+        switch (transport[0]) {
+        case ICMP4_ECHO:
+        case ICMP4_TIMESTAMP:
+        case ICMP6_ECHO:
+            ports[0] = identifier;
+            ports[1] = port;
+            break;
+        case ICMP4_ECHO_REPLY:
+        case ICMP4_TIMESTAMP_REPLY:
+        case ICMP6_ECHO_REPLY:
+            ports[0] = port;
+            ports[1] = identifier;
+            break;
+        default:
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The flow whose packets go where the error goes. */
+static uint32_t find_flow(const struct quote *quote, uint16_t vrf) {
+    uint32_t protocol_vrf = flow_protocol_vrf(quote->protocol, vrf);
+    union flow_key key = {0};
+    uint16_t ports[2];
+
+    if (!quoted_ports(quote, ports))
+        return SESSION_NONE;
+    if (quote->ipv6) {
+        memcpy(key.v6.source, quote->packet + 24, 16);
+        memcpy(key.v6.destination, quote->packet + 8, 16);
+        key.v6.source_port = ports[1];
+        key.v6.destination_port = ports[0];
+        key.v6.protocol_vrf = protocol_vrf;
+    } else {
+        key.v4 = (struct flow_key4){.source = load32(quote->packet + 16),
+                                    .destination = load32(quote->packet + 12),
+                                    .source_port = ports[1],
+                                    .destination_port = ports[0],
+                                    .protocol_vrf = protocol_vrf};
+    }
+    return session_table_find(&key, quote->ipv6, flow_key_hash(&key, quote->ipv6));
+}
+
+static void set16(uint8_t *at, uint16_t value) {
+    memcpy(at, &value, sizeof(value));
+}
+
+/* Puts other addresses and ports into the quoted packet, all of whose checksums follow as far as
+ * they are quoted. The error's own checksum is made anew afterwards. */
+static void translate_quote(const struct quote *quote, const struct rewrite *to) {
+    const struct transport *transport = &session_transports[quote->protocol];
+    uint8_t *packet = quote->packet;
+    /* What the flow makes of source and destination belongs to the other end of the quoted packet.
+     */
+    uint32_t addresses = checksum_difference32(load32(packet + 12), to->destination) +
+                         checksum_difference32(load32(packet + 16), to->source);
+    uint32_t difference = quote->protocol == IPPROTO_ICMP ? 0 : addresses;
+    uint8_t *source = NULL, *destination = NULL;
+
+    set16(packet + 10, checksum_plus(load16(packet + 10), checksum_fold(checksum_fold(addresses))));
+    memcpy(packet + 12, &to->destination, 4);
+    memcpy(packet + 16, &to->source, 4);
+    if (transport->ports && transport->checksum) {
+        source = quote->transport;
+        destination = quote->transport + 2;
+    } else if (quote->protocol == IPPROTO_ICMP) {
+        bool query = quote->transport[0] == ICMP4_ECHO || quote->transport[0] == ICMP4_TIMESTAMP;
+
+        *(query ? &source : &destination) = quote->transport + ICMP_IDENTIFIER;
+    }
+    if (source) {
+        difference += checksum_difference16(load16(source), to->destination_port);
+        set16(source, to->destination_port);
+    }
+    if (destination) {
+        difference += checksum_difference16(load16(destination), to->source_port);
+        set16(destination, to->source_port);
+    }
+    if (transport->checksum && transport->checksum + 2u <= quote->left) {
+        uint16_t checksum = load16(quote->transport + transport->checksum);
+
+        if (!(transport->zero_is_none && checksum == 0)) {
+            checksum = checksum_plus(checksum, checksum_fold(checksum_fold(difference)));
+            set16(quote->transport + transport->checksum,
+                  transport->zero_is_none && checksum == 0 ? UINT16_MAX : checksum);
+        }
+    }
+}
+
+/* The error's addresses. Whoever sent it on the far side keeps his; one that came from where the
+ * flow's source is hidden must not show itself. */
+static void translate_error(struct rte_mbuf *mbuf, const struct flow *flow) {
+    const struct packet_meta *meta = packet_meta(mbuf);
+    const struct rewrite *to = &flow->rewrite;
+    uint8_t *packet = packet_l3(mbuf, uint8_t *);
+    uint32_t source = flow->flags & FLOW_SOURCE ? to->source : load32(packet + 12);
+    uint32_t difference = checksum_difference32(load32(packet + 12), source) +
+                          checksum_difference32(load32(packet + 16), to->destination);
+    uint8_t *icmp = rte_pktmbuf_mtod_offset(mbuf, uint8_t *, meta->l4_offset);
+
+    set16(packet + 10,
+          checksum_plus(load16(packet + 10), checksum_fold(checksum_fold(difference))));
+    memcpy(packet + 12, &source, 4);
+    memcpy(packet + 16, &to->destination, 4);
+    set16(icmp + ICMP_CHECKSUM, 0);
+    set16(icmp + ICMP_CHECKSUM, (uint16_t)~session_sum_from(mbuf, meta->l4_offset, 0));
+}
+
+static bool checksum_right(struct rte_mbuf *mbuf) {
+    const struct packet_meta *meta = packet_meta(mbuf);
+    uint32_t pseudo = 0;
+
+    if (meta->flags & PACKET_FRAGMENT)
+        return true; /* cannot be told */
+    if (meta->flags & PACKET_IPV6) {
+        struct rte_ipv6_hdr header = *packet_l3(mbuf, const struct rte_ipv6_hdr *);
+
+        header.proto = IPPROTO_ICMPV6;
+        header.payload_len = rte_cpu_to_be_16((uint16_t)(mbuf->pkt_len - meta->l4_offset));
+        pseudo = rte_ipv6_phdr_cksum(&header, 0);
+    }
+    return session_sum_from(mbuf, meta->l4_offset, pseudo) == 0xffff;
+}
+
+enum session_drop session_icmp_error(struct rte_mbuf *mbuf) {
+    struct packet_meta *meta = packet_meta(mbuf);
+    bool ipv6 = meta->flags & PACKET_IPV6;
+    uint8_t *packet = rte_pktmbuf_mtod_offset(mbuf, uint8_t *, meta->l4_offset + ICMP_HEADER);
+    unsigned length = mbuf->data_len - meta->l4_offset - ICMP_HEADER;
+    struct quote quote;
+    uint32_t number;
+    struct flow *flow;
+
+    if (length < (ipv6 ? IPV6_HEADER : IPV4_HEADER) ||
+        !(ipv6 ? read_quote6(&quote, packet, length) : read_quote4(&quote, packet, length)))
+        return SESSION_DROP_ICMP_QUOTE;
+    if (!checksum_right(mbuf))
+        return SESSION_DROP_ICMP_CHECKSUM;
+    number = find_flow(&quote, meta->vrf);
+    if (number == SESSION_NONE || session_flows[number].flags & FLOW_DEAD)
+        return SESSION_MISS;
+    flow = &session_flows[number];
+    /* It has to go to who sent what it quotes. */
+    if (ipv6 ? memcmp(packet_l3(mbuf, const uint8_t *) + 24, flow->key6.destination, 16) != 0
+             : load32(packet_l3(mbuf, const uint8_t *) + 16) != flow->key4.destination)
+        return SESSION_DROP_ICMP_QUOTE;
+    if (flow->flags & (FLOW_SOURCE | FLOW_DESTINATION)) {
+        if (meta->flags & PACKET_FRAGMENT)
+            return SESSION_DROP_ICMP_QUOTE; /* its checksum could not be put right */
+        translate_quote(&quote, &flow->rewrite);
+        translate_error(mbuf, flow);
+    }
+    if (flow->flags & FLOW_OTHER_VRF)
+        meta->vrf = flow->rewrite.vrf;
+    return SESSION_PASS;
+}

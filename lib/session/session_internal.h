@@ -1,0 +1,203 @@
+/* Inside lib/session: what its files share. */
+#pragma once
+
+#include <netinet/in.h>
+#include <stdatomic.h>
+
+#include "core/worker.h"
+#include "l3/header.h"
+#include "session/rewrite.h"
+#include "session/session.h"
+#include "session/table.h"
+
+enum session_drop {
+    SESSION_DROP_TRUNCATED,
+    SESSION_DROP_SPLIT_HEADER,
+    SESSION_DROP_TCP_FLAGS,
+    SESSION_DROP_TCP_NO_SESSION,
+    SESSION_DROP_TCP_OUT_OF_STATE,
+    SESSION_DROP_ICMP_CHECKSUM,
+    SESSION_DROP_ICMP_QUOTE,
+    SESSION_DROP_FRAGMENT_TINY,
+    SESSION_DROP_FRAGMENT_OVERLAP,
+    SESSION_DROP_FRAGMENT_TIMEOUT,
+    SESSION_DROP_FRAGMENT_TABLE_FULL,
+    SESSION_DROP_FRAGMENT_REFUSED,
+    SESSION_DROP_TABLE_FULL,
+    SESSION_DROP_BUCKET_FULL,
+    SESSION_DROP_BUSY,
+    SESSION_DROP_CONFLICT,
+    SESSION_DROP_SOURCE_LIMIT,
+    SESSION_DROP_SOURCE_RATE,
+    /* Not drops: */
+    SESSION_PASS,
+    SESSION_MISS,
+    SESSION_TAKEN, /* kept for later; the burst may forget it */
+};
+extern struct drop_group session_drops;
+
+static inline void session_drop_count(struct worker *worker, enum session_drop reason) {
+    counters_drop(worker->counters, &session_drops, reason);
+}
+
+/* As configured. */
+struct session_settings {
+    uint32_t size;                     /* sessions at most */
+    uint32_t timeouts[SESSION_STATES]; /* seconds */
+    bool tcp_pickup;                   /* sessions may begin in mid-stream */
+    uint32_t per_source;               /* sessions per source address; 0 = no limit */
+    uint32_t rate_per_source;          /* new ones per second; 0 = no limit */
+};
+
+/* The settings in force, with timeouts in ticks; written by the control thread. */
+struct session_limits {
+    _Atomic uint32_t timeout[SESSION_STATES];
+    atomic_bool tcp_pickup;
+    _Atomic uint32_t per_source, rate_per_source;
+};
+extern struct session_limits session_limits;
+
+/* NULL when nobody translates now. */
+extern const struct session_translator *session_translator_in_use;
+/* Whoever has registered, in use or not: sessions that it has translated may outlive its
+ * configuration. */
+const struct session_translator *session_translator_of_all(void);
+
+struct fragment_table;
+
+/* Half-open sessions in the order they came. Entries of sessions that are no longer half open are
+ * passed over; when the ring is full the oldest entries are forgotten, not the sessions. */
+enum { HALF_OPEN_MAX = 1 << 16 };
+struct half_open {
+    uint32_t number, serial;
+};
+
+/* What a worker holds for itself. */
+struct session_worker {
+    struct session_burst burst;
+
+    uint32_t sweep_next; /* the next number to look at */
+    uint32_t sweep_left; /* numbers to look at in this tick */
+    uint32_t sweep_tick;
+
+    uint32_t half_open_first, half_open_count;
+    struct half_open *half_open; /* HALF_OPEN_MAX */
+
+    struct fragment_table *fragments;
+
+    uint64_t opened, ended, evicted; /* sessions */
+} __rte_cache_aligned;
+extern struct session_worker *session_workers;
+
+/* --- the control side --- */
+
+/* The next session_need() makes a table of the size that these settings name. */
+void session_prepare_settings(const struct session_settings *settings);
+void session_set(const struct session_settings *settings);
+/* Frees all that there is. No worker has the session stages any more. */
+void session_free(void);
+
+/* --- packets --- */
+
+/* Where ports and checksum stand in the transport header, and whether addresses are in the
+ * checksum. */
+struct transport {
+    uint8_t ports;        /* 1: the two ports lead the header */
+    uint8_t checksum;     /* its offset; 0 = none that address or port go into */
+    uint8_t zero_is_none; /* a checksum of 0 means that there is none (UDP over IPv4) */
+    uint8_t length;       /* the least that has to be there */
+};
+extern const struct transport session_transports[256];
+
+enum {
+    ICMP4_ECHO_REPLY = 0,
+    ICMP4_ECHO = 8,
+    ICMP4_TIMESTAMP = 13,
+    ICMP4_TIMESTAMP_REPLY = 14,
+    ICMP6_ECHO = 128,
+    ICMP6_ECHO_REPLY = 129,
+    TCP_FIN = 0x01,
+    TCP_SYN = 0x02,
+    TCP_RST = 0x04,
+    TCP_ACK = 0x10,
+    TCP_FLAGS = 13, /* offset in the TCP header */
+    ICMP_IDENTIFIER = 4,
+    ICMP_CHECKSUM = 2,
+};
+
+/* The packet's key. SESSION_PASS: *miss holds key, family, TCP flags or ICMP type; its `stateless`
+ * is set when no session can be made of such a packet. SESSION_MISS: an ICMP error, to be looked at
+ * as such. Else the reason to drop it. */
+enum session_drop session_key_of(struct rte_mbuf *mbuf, struct session_miss *miss);
+
+/* The key of the answers to a packet with this key; the caller then sets the VRF. */
+union flow_key session_key_reversed(const union flow_key *key, bool ipv6);
+
+/* One's complement sum (RFC 1071) of the packet from `offset` on, added to `sum`. Buffers may be of
+ * odd length, where rte_raw_cksum_mbuf() of DPDK 22.11 loses carries. */
+uint16_t session_sum_from(const struct rte_mbuf *mbuf, uint32_t offset, uint32_t sum);
+/* Puts in another address and port (network order); nothing is done where they are the same. */
+void session_replace(struct rte_mbuf *mbuf, bool source, uint32_t address, uint16_t port);
+/* Fills in the flow's rewrite, with the differences for the checksums. */
+void session_set_rewrite(struct flow *flow, uint32_t source, uint16_t source_port,
+                         uint32_t destination, uint16_t destination_port);
+
+/* The difference that replacing these 32 bits makes. */
+static inline uint32_t checksum_difference32(uint32_t old, uint32_t new) {
+    return (uint32_t)(uint16_t)~old + (uint16_t) ~(old >> 16) + (new & 0xffff) + (new >> 16);
+}
+
+static inline uint32_t checksum_difference16(uint16_t old, uint16_t new) {
+    return (uint32_t)(uint16_t)~old + new;
+}
+
+/* --- states --- */
+
+/* The state a session begins in. */
+enum session_state session_first_state(uint8_t protocol, bool answered);
+/* A packet of the session that was not FLOW_QUICK, or with TCP flags that matter. SESSION_PASS, or
+ * the reason to drop it. */
+enum session_drop session_follow(uint32_t flow, uint8_t tcp_flags);
+/* May a session begin with such a segment? SESSION_PASS or the reason to drop it. */
+enum session_drop session_may_begin(uint8_t tcp_flags);
+
+/* --- the end of sessions --- */
+
+/* Takes the session out, if nobody else is doing so. The caller is the worker. */
+bool session_close(struct worker *worker, uint32_t number);
+/* Remembers a half-open session. */
+void session_remember_half_open(struct session_worker *own, uint32_t number);
+/* Takes out the oldest half-open session; false when there is none. */
+bool session_evict(struct worker *worker);
+/* A bounded piece of the sweep. */
+void session_sweep(struct worker *worker);
+
+/* --- limits per source --- */
+
+/* One more of this source, by its key: SESSION_PASS with its record in *record (0: nobody counts),
+ * or the reason to refuse it. */
+enum session_drop session_source_take(const union flow_key *key, bool ipv6, uint32_t *record);
+void session_source_give(uint32_t record);
+int session_source_create(void);
+void session_source_free(void);
+
+/* --- ICMP errors, fragments --- */
+
+/* An ICMP error: SESSION_PASS when it belongs to a session (and is translated now), SESSION_MISS
+ * when it belongs to none, or the reason to drop it. */
+enum session_drop session_icmp_error(struct rte_mbuf *mbuf);
+
+/* The first fragment of a packet of this flow has come by, with this key: those that follow take
+ * the same way, and those that came before it are sent on. `flow` SESSION_NONE: refused, and so are
+ * the others. FRAGMENT_PASSES: it has no flow, and they pass as they are. */
+#define FRAGMENT_PASSES UINT32_MAX
+void session_fragment_first(struct worker *worker, struct rte_mbuf *mbuf, const union flow_key *key,
+                            uint32_t flow);
+/* Another fragment: SESSION_PASS with the flow, or SESSION_NONE, in *flow, SESSION_TAKEN when it
+ * waits for the first one, else the reason to drop it. */
+enum session_drop session_fragment_later(struct worker *worker, struct rte_mbuf *mbuf,
+                                         uint32_t *flow);
+/* Drops those that have waited for too long. Once per turn. */
+void session_fragment_turn(struct worker *worker);
+struct fragment_table *session_fragments_create(void);
+void session_fragments_free(struct fragment_table *table);

@@ -1,0 +1,393 @@
+/* The beginning of sessions, and what the rest of the router asks of them. */
+#include <errno.h>
+#include <rte_prefetch.h>
+
+#include "interface/interface.h"
+#include "l3/next_hop.h"
+#include "session/session_internal.h"
+
+enum { TRANSLATION_ATTEMPTS = 1000 }; /* the translator gives up long before */
+
+const struct session_translator *session_translator_in_use;
+static const struct session_translator *translator;
+
+/* --- a new session --- */
+
+static void give_back_mapping(const struct session_new *new) {
+    if (new->mapping != 0 && translator)
+        translator->ended(new->mapping);
+}
+
+static void set_forward(struct flow *flow, const struct session_new *new) {
+    if (new->flags & FLOW_IPV6) {
+        flow->key6 = new->key.v6;
+    } else {
+        flow->key4 = new->key.v4;
+        session_set_rewrite(flow, new->source, new->source_port, new->destination,
+                            new->destination_port);
+    }
+    flow->flags = new->flags;
+}
+
+/* The key of answers, and what undoes the translation in them. */
+static void set_backward(struct flow *flow, const struct session_new *new) {
+    if (new->flags & FLOW_IPV6) {
+        flow->key6 = session_key_reversed(&new->key, true).v6;
+        flow->key6.protocol_vrf =
+            flow_protocol_vrf((uint8_t) new->key.v6.protocol_vrf, new->out_vrf);
+        flow->flags = FLOW_IPV6;
+        return;
+    }
+    flow->key4 = (struct flow_key4){
+        .source = new->destination,
+        .destination = new->source,
+        .source_port = new->destination_port,
+        .destination_port = new->source_port,
+        .protocol_vrf = flow_protocol_vrf((uint8_t) new->key.v4.protocol_vrf, new->out_vrf),
+    };
+    session_set_rewrite(flow, new->key.v4.destination, new->key.v4.destination_port,
+                        new->key.v4.source, new->key.v4.source_port);
+    flow->flags = (uint8_t)((new->flags &FLOW_DESTINATION ? FLOW_SOURCE : 0) |
+                            (new->flags &FLOW_SOURCE ? FLOW_DESTINATION : 0));
+    if (new->out_vrf != new->vrf) {
+        flow->rewrite.vrf = new->vrf;
+        flow->flags |= FLOW_OTHER_VRF;
+    }
+}
+
+/* Chooses a source until the key of the answers is free, and puts that into the table. The forward
+ * flow is ready then. */
+static enum session_drop insert_backward(struct worker *worker, struct session_new *new,
+                                         uint32_t number) {
+    struct flow *flow = &session_flows[number * 2 + 1];
+    bool ipv6 = new->flags &FLOW_IPV6;
+
+    for (;; new->attempt++) {
+        union flow_key key;
+        uint32_t found;
+        uint64_t hash;
+        int error;
+
+        if (session_translator_in_use && !ipv6 && !new->local && !new->from_router &&
+            !session_translator_in_use->source(worker, new))
+            return SESSION_TAKEN; /* counted by the translator */
+        set_backward(flow, new);
+        if (ipv6)
+            key.v6 = flow->key6;
+        else
+            key.v4 = flow->key4;
+        hash = flow_key_hash(&key, ipv6);
+        rte_prefetch0(&session_table.buckets[hash_bucket(hash)]);
+        set_forward(&session_flows[number * 2], new); /* while the bucket is on its way */
+        error = session_table_insert(number * 2 + 1, hash, &found);
+        if (error == 0)
+            return SESSION_PASS;
+        if (error == -EBUSY)
+            return SESSION_DROP_BUSY;
+        if (error == -ENOSPC)
+            return SESSION_DROP_BUCKET_FULL;
+        if (!(new->flags &FLOW_SOURCE) || new->attempt == TRANSLATION_ATTEMPTS)
+            return SESSION_DROP_CONFLICT;
+    }
+}
+
+/* Fills in session and flows. The state comes last: whoever sees it sees the rest. */
+static void fill_in(struct session *session, const struct session_new *new, uint32_t source) {
+    uint8_t protocol =
+        (uint8_t)(new->flags &FLOW_IPV6 ? new->key.v6.protocol_vrf : new->key.v4.protocol_vrf);
+    bool picked_up = protocol == IPPROTO_TCP && !(new->tcp_flags &TCP_SYN);
+    const uint8_t *packet = packet_l3(new->mbuf, const uint8_t *);
+    enum session_state state = session_first_state(protocol, picked_up);
+
+    session->created = atomic_load_explicit(&session_clock, memory_order_relaxed);
+    session->protocol = protocol;
+    session->flags =
+        (uint8_t)((new->local ? SESSION_LOCAL : 0) | (new->from_router ? SESSION_FROM_ROUTER : 0) |
+                  (picked_up ? SESSION_PICKED_UP : 0));
+    session->traffic_class =
+        new->flags &FLOW_IPV6 ? (uint8_t)(rte_be_to_cpu_16(load16(packet)) >> 4) : packet[1];
+    session->in_interface = new->in_interface;
+    session->out_interface = new->local ? 0 : new->out_interface;
+    session->rule = new->rule;
+    session->source = source;
+    __atomic_store_n(&session->state, (uint8_t)state, __ATOMIC_RELEASE);
+}
+
+static void unwind(struct worker *worker, const struct session_new *new, uint32_t number,
+                   uint32_t source) {
+    session_source_give(source);
+    give_back_mapping(new);
+    session_give_unused(worker->index, number);
+}
+
+/* SESSION_PASS with the forward flow in *flow; it may be of a session that another worker has just
+ * opened. */
+static enum session_drop open_session(struct worker *worker, struct session_new *new,
+                                      uint32_t *flow) {
+    struct session_worker *own = &session_workers[worker->index];
+    bool ipv6 = new->flags &FLOW_IPV6;
+    uint32_t number, source = 0, found;
+    enum session_drop result = session_source_take(&new->key, ipv6, &source);
+    struct flow *forward;
+    int error;
+
+    if (result != SESSION_PASS)
+        return result;
+    number = session_take(worker->index);
+    if (number == SESSION_NONE) {
+        session_source_give(source);
+        /* For those who come after: the place is free after a grace period. */
+        session_evict(worker);
+        return SESSION_DROP_TABLE_FULL;
+    }
+    result = insert_backward(worker, new, number);
+    if (result != SESSION_PASS) {
+        unwind(worker, new, number, source);
+        return result;
+    }
+    forward = &session_flows[number * 2];
+    forward->last = forward[1].last = atomic_load_explicit(&session_clock, memory_order_relaxed);
+    fill_in(&sessions[number], new, source);
+    sessions[number].mapping = new->mapping;
+    if (sessions[number].state != SESSION_TCP_OPENING)
+        forward->flags |= FLOW_QUICK; /* nothing that comes this way changes the state */
+    error = session_table_insert(number * 2, flow_key_hash(&new->key, ipv6), &found);
+    if (error != 0) {
+        sessions[number].state = SESSION_ENDING;
+        if (session_table_remove(number * 2 + 1) == 0) {
+            session_source_give(source);
+            give_back_mapping(new);
+            session_give(worker->index, number); /* readers may have seen the backward flow */
+        } else {                                 /* the bucket is busy: the sweep tries again */
+            forward->flags |= FLOW_DEAD;
+            sessions[number].state = (uint8_t)session_first_state(sessions[number].protocol, false);
+        }
+        if (error == -EEXIST) {
+            *flow = found;
+            return SESSION_PASS;
+        }
+        return error == -EBUSY ? SESSION_DROP_BUSY : SESSION_DROP_BUCKET_FULL;
+    }
+    own->opened++;
+    if (sessions[number].state == SESSION_TCP_OPENING ||
+        sessions[number].state == SESSION_UDP_NEW) {
+        session_remember_half_open(own, number);
+        if (session_table_room() < session_count_max / 16)
+            session_evict(worker); /* the table is filling up: one goes for one that comes */
+    }
+    *flow = number * 2;
+    return SESSION_PASS;
+}
+
+static bool is_local(const struct packet_meta *meta) {
+    const struct next_hop *hop = next_hop_get(meta->next_hop);
+
+    return meta->flags & PACKET_LOCAL || hop->type == NEXT_HOP_LOCAL ||
+           hop->type == NEXT_HOP_BROADCAST;
+}
+
+static enum session_open_result open_miss(struct worker *worker, struct rte_mbuf *mbuf, unsigned i,
+                                          uint32_t rule) {
+    struct session_burst *own = &session_workers[worker->index].burst;
+    struct session_miss *miss = &own->miss[i];
+    struct packet_meta *meta = packet_meta(mbuf);
+    bool local = is_local(meta);
+    struct session_new new = {
+        .mbuf = mbuf,
+        .key = miss->key,
+        .flags = miss->flags,
+        .tcp_flags = miss->tcp_flags,
+        .local = local,
+        .in_interface = meta->in_interface,
+        .out_interface = meta->out_interface,
+        .vrf = meta->vrf,
+        .out_vrf = local ? meta->vrf : interface_table()->entry[meta->out_interface].vrf,
+        .source = miss->key.v4.source,
+        .source_port = miss->key.v4.source_port,
+        .destination = miss->destination,
+        .destination_port = miss->destination_port,
+        .rule = rule,
+        .mapping = local ? 0 : miss->mapping,
+        .translation = miss->translation,
+    };
+    uint32_t number = SESSION_NONE;
+    enum session_drop result =
+        meta->l4_protocol == IPPROTO_TCP ? session_may_begin(miss->tcp_flags) : SESSION_PASS;
+
+    if (result == SESSION_PASS)
+        result = open_session(worker, &new, &number);
+
+    if (meta->flags & PACKET_FRAGMENT)
+        session_fragment_first(worker, mbuf, &miss->key, number);
+    if (result != SESSION_PASS) {
+        if (result != SESSION_TAKEN)
+            session_drop_count(worker, result);
+        return SESSION_REFUSED;
+    }
+
+    struct flow *flow = &session_flows[number];
+
+    flow->packets++;
+    flow->bytes += mbuf->pkt_len - meta->l3_offset;
+    meta->session = number;
+    if (flow->flags & FLOW_SOURCE)
+        own->sources |= UINT64_C(1) << i;
+    return SESSION_OPENED;
+}
+
+/* Must the packet not leave as it is? */
+static bool must_be_translated(const struct packet_meta *meta, const struct session_miss *miss) {
+    return session_translator_in_use && !(miss->flags & FLOW_IPV6) && !is_local(meta) &&
+           session_translator_in_use->wants_source(&miss->key.v4, meta->in_interface,
+                                                   meta->out_interface);
+}
+
+enum session_open_result session_accept(struct worker *worker, struct burst *burst, unsigned i,
+                                        uint32_t rule, bool stateless) {
+    struct session_miss *miss = &session_workers[worker->index].burst.miss[i];
+    struct rte_mbuf *mbuf = burst->packets[i];
+    const struct packet_meta *meta = packet_meta(mbuf);
+
+    if (!miss->stateless &&
+        (!stateless || miss->flags & FLOW_DESTINATION || must_be_translated(meta, miss)))
+        return open_miss(worker, mbuf, i, rule);
+    if (miss->stateless && must_be_translated(meta, miss)) {
+        session_translator_in_use->untranslatable(worker);
+        return SESSION_REFUSED;
+    }
+    if (meta->flags & PACKET_FRAGMENT)
+        session_fragment_first(worker, mbuf, &miss->key, FRAGMENT_PASSES);
+    return SESSION_PASSED;
+}
+
+void session_refuse(struct worker *worker, struct burst *burst, unsigned i) {
+    if (packet_meta(burst->packets[i])->flags & PACKET_FRAGMENT)
+        session_fragment_first(worker, burst->packets[i],
+                               &session_workers[worker->index].burst.miss[i].key, SESSION_NONE);
+}
+
+/* --- packets of the host --- */
+
+bool session_from_host(struct worker *worker, struct rte_mbuf *mbuf) {
+    struct packet_meta *meta = packet_meta(mbuf);
+    struct session_miss miss;
+    enum session_drop result = session_key_of(mbuf, &miss);
+    uint32_t number;
+
+    /* Groups, ICMP errors and fragments are the host's own affair. */
+    if (result != SESSION_PASS || miss.stateless ||
+        meta->flags & (PACKET_IP_MULTICAST | PACKET_LATER_FRAGMENT))
+        return true;
+    number = session_table_find(&miss.key, miss.flags & FLOW_IPV6,
+                                flow_key_hash(&miss.key, miss.flags & FLOW_IPV6));
+    if (number == SESSION_NONE) {
+        struct session_new new = {
+            .mbuf = mbuf,
+            .key = miss.key,
+            .flags = miss.flags,
+            .tcp_flags = miss.tcp_flags,
+            .from_router = true,
+            .out_interface = meta->out_interface,
+            .vrf = meta->vrf,
+            .out_vrf = meta->vrf,
+            .source = miss.key.v4.source,
+            .source_port = miss.key.v4.source_port,
+            .destination = miss.destination,
+            .destination_port = miss.destination_port,
+        };
+
+        /* What belongs to no session, say the RST for a port that is closed, passes without one. */
+        if (meta->l4_protocol == IPPROTO_TCP && session_may_begin(miss.tcp_flags) != SESSION_PASS)
+            return true;
+        result = open_session(worker, &new, &number);
+        if (result != SESSION_PASS) {
+            session_drop_count(worker, result);
+            return false;
+        }
+    } else {
+        session_follow(number, miss.tcp_flags);
+    }
+
+    struct flow *flow = &session_flows[number];
+
+    flow->packets++;
+    flow->bytes += mbuf->pkt_len - meta->l3_offset;
+    flow->last = atomic_load_explicit(&session_clock, memory_order_relaxed);
+    meta->session = number;
+    return true;
+}
+
+/* --- undoing --- */
+
+/* A packet may wait for a neighbour for longer than its session lives, and the place be another's
+ * by then: nothing is put back into a packet that the flow has not made. */
+static bool made_by(const struct flow *flow, const uint8_t *packet) {
+    uint32_t source = load32(packet + 12), destination = load32(packet + 16);
+
+    return (source == flow->key4.source || source == flow->rewrite.source) &&
+           (destination == flow->key4.destination || destination == flow->rewrite.destination);
+}
+
+static void restore_miss(struct worker *worker, struct rte_mbuf *mbuf) {
+    const struct session_burst *own = session_burst_of(worker);
+    const struct session_miss *miss;
+
+    if (!own)
+        return;
+    miss = &own->miss[packet_meta(mbuf)->session & ~SESSION_MISS_MARK];
+    session_replace(mbuf, false, miss->key.v4.destination, miss->key.v4.destination_port);
+}
+
+void session_restore(struct worker *worker, struct rte_mbuf *mbuf) {
+    struct packet_meta *meta = packet_meta(mbuf);
+    const struct flow *flow;
+
+    if (meta->session == SESSION_NONE || meta->flags & PACKET_IPV6 || !session_flows)
+        return;
+    if (meta->session & SESSION_MISS_MARK) {
+        restore_miss(worker, mbuf);
+        meta->session = SESSION_NONE;
+        return;
+    }
+    flow = &session_flows[meta->session];
+    if (flow->flags & FLOW_IPV6 || !(flow->flags & (FLOW_SOURCE | FLOW_DESTINATION)) ||
+        !made_by(flow, packet_l3(mbuf, const uint8_t *)))
+        return;
+    session_replace(mbuf, true, flow->key4.source, flow->key4.source_port);
+    session_replace(mbuf, false, flow->key4.destination, flow->key4.destination_port);
+    meta->vrf = (uint16_t)(flow->key4.protocol_vrf >> 16);
+}
+
+/* --- who builds on sessions --- */
+
+enum { WANTERS_MAX = 4 };
+static bool (*wanters[WANTERS_MAX])(void);
+
+void session_want(bool (*wanted)(void)) {
+    for (unsigned i = 0; i < WANTERS_MAX; i++) {
+        if (!wanters[i]) {
+            wanters[i] = wanted;
+            return;
+        }
+    }
+}
+
+void session_set_translator(const struct session_translator *new) {
+    translator = new;
+}
+
+void session_translate(bool on) {
+    __atomic_store_n(&session_translator_in_use, on ? translator : NULL, __ATOMIC_RELEASE);
+}
+
+const struct session_translator *session_translator_of_all(void) {
+    return translator;
+}
+
+bool session_wanted(void) {
+    for (unsigned i = 0; i < WANTERS_MAX && wanters[i]; i++) {
+        if (wanters[i]())
+            return session_flows != NULL;
+    }
+    return false;
+}

@@ -1,0 +1,246 @@
+/*
+ * Stage `session`: finds each packet's flow, follows TCP's state, counts, and rewrites
+ * destinations.
+ *
+ * A burst of plain IPv4 goes in three passes, each of which leaves the memory that the next one
+ * needs on its way into the cache: keys and hashes (buckets), signatures (flows), flows. The key is
+ * read with one load of 16 bytes from source address to ports; put together field by field it would
+ * wait for the stores before the load could see them, which costs more than everything else here.
+ * What is not an ordinary packet of a session whose state it cannot change goes through
+ * one_packet().
+ */
+#include <rte_prefetch.h>
+
+#include "core/stage.h"
+#include "interface/interface.h"
+#include "session/session_internal.h"
+
+static void session_run(struct worker *worker, struct burst *burst);
+static void session_turn(struct worker *worker);
+
+static struct stage session_stage = {
+    .name = "session",
+    .run = session_run,
+    .turn = session_turn,
+    .wanted = session_wanted,
+};
+STAGE(session_stage)
+
+struct session_worker *session_workers;
+
+const struct session_burst *session_burst_of(const struct worker *worker) {
+    const struct session_burst *burst = &session_workers[worker->index].burst;
+
+    return burst->number == worker->burst_number ? burst : NULL;
+}
+
+static void session_turn(struct worker *worker) {
+    session_table_turn(worker->index);
+    session_sweep(worker);
+    session_fragment_turn(worker);
+}
+
+/* --- one packet --- */
+
+static inline void count(struct flow *flow, const struct rte_mbuf *mbuf, unsigned l3_offset,
+                         uint32_t now) {
+    flow->packets++;
+    flow->bytes += mbuf->pkt_len - l3_offset;
+    flow->last = now;
+}
+
+/* The packet belongs to the flow, whose session lets it pass: all that remains to be done with it.
+ */
+static void take_flow(struct session_burst *own, unsigned i, struct rte_mbuf *mbuf,
+                      uint32_t number) {
+    struct packet_meta *meta = packet_meta(mbuf);
+    struct flow *flow = &session_flows[number];
+    uint8_t state = __atomic_load_n(&sessions[flow_session(number)].state, __ATOMIC_RELAXED);
+    uint32_t now = atomic_load_explicit(&session_clock, memory_order_relaxed);
+
+    /* After an RST nothing keeps a session alive. */
+    count(flow, mbuf, meta->l3_offset, state == SESSION_TCP_CLOSED ? flow->last : now);
+    meta->session = number;
+    if (flow->flags & FLOW_DESTINATION)
+        session_rewrite_destination(mbuf, flow);
+    if (flow->flags & FLOW_OTHER_VRF)
+        meta->vrf = flow->rewrite.vrf;
+    if (flow->flags & FLOW_SOURCE)
+        own->sources |= UINT64_C(1) << i;
+}
+
+static enum session_drop one_fragment(struct worker *worker, struct session_burst *own, unsigned i,
+                                      struct rte_mbuf *mbuf) {
+    uint32_t flow;
+    enum session_drop result = session_fragment_later(worker, mbuf, &flow);
+
+    if (result == SESSION_PASS && flow != SESSION_NONE)
+        take_flow(own, i, mbuf, flow);
+    return result;
+}
+
+/* A packet whose key no flow has. */
+static enum session_drop miss_packet(struct worker *worker, unsigned i, struct rte_mbuf *mbuf,
+                                     struct session_miss *miss) {
+    const struct session_translator *translator = session_translator_in_use;
+
+    if (packet_meta(mbuf)->l4_protocol == IPPROTO_TCP &&
+        session_may_begin(miss->tcp_flags) == SESSION_DROP_TCP_FLAGS)
+        return SESSION_DROP_TCP_FLAGS;
+    if (translator && !(miss->flags & FLOW_IPV6) && !miss->stateless) {
+        if (!translator->destination(worker, mbuf, miss))
+            return SESSION_TAKEN; /* counted by the translator; to be dropped */
+        if (miss->flags & FLOW_DESTINATION) {
+            session_replace(mbuf, false, miss->destination, miss->destination_port);
+            packet_meta(mbuf)->session = SESSION_MISS_MARK | i;
+        }
+    }
+    return SESSION_MISS;
+}
+
+/* SESSION_PASS, SESSION_MISS, SESSION_TAKEN (*kept tells whether it still is the burst's) or why
+ * not. */
+static enum session_drop one_packet(struct worker *worker, struct session_burst *own, unsigned i,
+                                    struct rte_mbuf *mbuf, bool *kept) {
+    const struct packet_meta *meta = packet_meta(mbuf);
+    struct session_miss *miss = &own->miss[i];
+    enum session_drop result;
+    uint32_t number;
+    uint64_t hash;
+
+    *kept = false;
+    if (meta->flags & PACKET_LATER_FRAGMENT &&
+        !(meta->flags & (PACKET_LINK_MULTICAST | PACKET_IP_MULTICAST))) {
+        result = one_fragment(worker, own, i, mbuf);
+        *kept = result == SESSION_TAKEN;
+        return result;
+    }
+    result = session_key_of(mbuf, miss);
+    if (result == SESSION_MISS) {
+        result = session_icmp_error(mbuf);
+        if (result == SESSION_PASS)
+            own->related |= UINT64_C(1) << i;
+        miss->stateless = true;
+        return result;
+    }
+    if (result != SESSION_PASS)
+        return result;
+    if (meta->flags & (PACKET_LINK_MULTICAST | PACKET_IP_MULTICAST))
+        miss->stateless = true;
+    if (miss->stateless)
+        return SESSION_MISS;
+    hash = flow_key_hash(&miss->key, miss->flags & FLOW_IPV6);
+    number = session_table_find(&miss->key, miss->flags & FLOW_IPV6, hash);
+    if (number != SESSION_NONE && session_flows[number].flags & FLOW_DEAD) {
+        session_close(worker, flow_session(number));
+        number = SESSION_NONE;
+    }
+    if (number == SESSION_NONE)
+        return miss_packet(worker, i, mbuf, miss);
+    result = session_follow(number, miss->tcp_flags);
+    if (result != SESSION_PASS)
+        return result;
+    take_flow(own, i, mbuf, number);
+    if (meta->flags & PACKET_FRAGMENT)
+        session_fragment_first(worker, mbuf, &miss->key, number);
+    return SESSION_PASS;
+}
+
+/* The packets of the mask, one after the other. */
+static void some_packets(struct worker *worker, struct burst *burst, struct session_burst *own,
+                         uint64_t mask) {
+    unsigned i;
+
+    BURST_FOREACH (i, mask) {
+        bool kept;
+        enum session_drop result = one_packet(worker, own, i, burst->packets[i], &kept);
+
+        if (result == SESSION_MISS) {
+            own->misses |= UINT64_C(1) << i;
+        } else if (result == SESSION_TAKEN) {
+            if (kept) /* the pipeline frees what is dropped: the waiting one has a reference more */
+                rte_pktmbuf_refcnt_update(burst->packets[i], 1);
+            else
+                session_refuse(worker, burst, i);
+            burst->dropped |= UINT64_C(1) << i;
+        } else if (result != SESSION_PASS) {
+            burst_drop(worker, burst, i, &session_drops, result);
+        }
+        if (result == SESSION_PASS && packet_meta(burst->packets[i])->session != SESSION_NONE &&
+            session_flows[packet_meta(burst->packets[i])->session].flags & FLOW_OTHER_VRF)
+            worker->burst_kind = BURST_MIXED;
+    }
+}
+
+/* --- a burst of plain IPv4 --- */
+
+/* Room for what the straight line reads of the transport header: ports, and TCP's flags. */
+enum { TCP_LEAST = ETHER_HEADER + IPV4_HEADER + 20, UDP_LEAST = ETHER_HEADER + IPV4_HEADER + 8 };
+
+/* Is it TCP or UDP, of at least a whole header, and does no flag of it change a state? */
+static inline bool is_ordinary(const uint8_t *ip, uint32_t length) {
+    if (likely(ip[9] == IPPROTO_UDP))
+        return length >= UDP_LEAST;
+    return ip[9] == IPPROTO_TCP && length >= TCP_LEAST &&
+           (ip[IPV4_HEADER + TCP_FLAGS] & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) == TCP_ACK;
+}
+
+/* Handles what is ordinary; the mask of the others is returned. */
+static uint64_t plain_ipv4(struct rte_mbuf **packets, unsigned count_of, struct session_burst *own,
+                           uint32_t vrf) {
+    __m128i keys[BURST_MAX];
+    uint32_t flows[BURST_MAX];
+    uint64_t hashes[BURST_MAX];
+    uint64_t rest = 0, sources = 0;
+    uint32_t now = atomic_load_explicit(&session_clock, memory_order_relaxed);
+
+    for (unsigned i = 0; i < count_of; i++) {
+        const uint8_t *ip = rte_pktmbuf_mtod_offset(packets[i], const uint8_t *, ETHER_HEADER);
+
+        keys[i] = _mm_insert_epi32(_mm_loadu_si128((const __m128i *)(ip + 12)),
+                                   (int)(ip[9] | vrf << 16), 3);
+        hashes[i] = flow_hash4(keys[i]);
+        rte_prefetch0(&session_table.buckets[hash_bucket(hashes[i])]);
+    }
+    for (unsigned i = 0; i < count_of; i++) {
+        const struct bucket *bucket = &session_table.buckets[hash_bucket(hashes[i])];
+        uint32_t match = bucket_match(bucket, hash_signature(hashes[i]));
+
+        flows[i] = match ? bucket->flow[(unsigned)__builtin_ctz(match) / 2] : SESSION_NONE;
+        rte_prefetch0(&session_flows[flows[i]]);
+    }
+    for (unsigned i = 0; i < count_of; i++) {
+        struct flow *flow = &session_flows[flows[i]];
+        uint8_t *ip = rte_pktmbuf_mtod_offset(packets[i], uint8_t *, ETHER_HEADER);
+        unsigned flags = flow->flags;
+        __m128i same = _mm_cmpeq_epi8(_mm_load_si128((const __m128i *)flow), keys[i]);
+
+        if (unlikely(_mm_movemask_epi8(same) != 0xffff ||
+                     (flags & (FLOW_QUICK | FLOW_IPV6 | FLOW_DEAD | FLOW_OTHER_VRF)) !=
+                         FLOW_QUICK ||
+                     !is_ordinary(ip, packets[i]->pkt_len))) {
+            rest |= UINT64_C(1) << i;
+            continue;
+        }
+        count(flow, packets[i], ETHER_HEADER, now);
+        packet_meta(packets[i])->session = flows[i];
+        sources |= (uint64_t)((flags & FLOW_SOURCE) != 0) << i;
+        if (flags & FLOW_DESTINATION)
+            session_rewrite_destination_plain(ip, &flow->rewrite);
+    }
+    own->sources = sources;
+    return rest;
+}
+
+static void session_run(struct worker *worker, struct burst *burst) {
+    struct session_burst *own = &session_workers[worker->index].burst;
+    uint64_t rest = burst->mask;
+
+    own->number = worker->burst_number;
+    own->misses = own->sources = own->related = 0;
+    if (likely(worker->burst_kind == BURST_PLAIN_IPV4 && burst_is_dense(burst)))
+        rest = plain_ipv4(burst->packets, (unsigned)__builtin_popcountll(burst->mask), own,
+                          packet_meta(burst->packets[0])->vrf);
+    if (unlikely(rest))
+        some_packets(worker, burst, own, rest);
+}

@@ -1,0 +1,171 @@
+/*
+ * States of sessions. TCP is followed by its flags alone, whatever the sequence numbers are, but
+ * strictly: what RFC 9293 gives no reason to send in a state does not pass. RFC 5382 sections 4 and
+ * 5, RFC 7857 section 2.
+ */
+#include "session/session_internal.h"
+
+const char *const session_state_names[SESSION_STATES] = {
+    [SESSION_FREE] = "free",
+    [SESSION_ENDING] = "ending",
+    [SESSION_TCP_OPENING] = "tcp_opening",
+    [SESSION_TCP_ANSWERED] = "tcp_answered",
+    [SESSION_TCP_ESTABLISHED] = "tcp_established",
+    [SESSION_TCP_CLOSING] = "tcp_closing",
+    [SESSION_TCP_CLOSED] = "tcp_closed",
+    [SESSION_UDP_NEW] = "udp_new",
+    [SESSION_UDP] = "udp",
+    [SESSION_ICMP] = "icmp",
+    [SESSION_OTHER] = "other",
+};
+
+enum session_state session_first_state(uint8_t protocol, bool answered) {
+    switch (protocol) {
+    case IPPROTO_TCP:
+        return answered ? SESSION_TCP_ESTABLISHED : SESSION_TCP_OPENING;
+    case IPPROTO_UDP:
+    case IPPROTO_UDPLITE:
+        return SESSION_UDP_NEW;
+    case IPPROTO_ICMP:
+    case IPPROTO_ICMPV6:
+        return SESSION_ICMP;
+    default:
+        return SESSION_OTHER;
+    }
+}
+
+/* Not: SYN with FIN or RST, RST with FIN, FIN without ACK, none of SYN, RST and ACK. PSH and URG
+ * may go with anything. */
+static bool tcp_flags_possible(uint8_t flags) {
+    switch (flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) {
+    case TCP_SYN:
+    case TCP_SYN | TCP_ACK:
+    case TCP_ACK:
+    case TCP_FIN | TCP_ACK:
+    case TCP_RST:
+    case TCP_RST | TCP_ACK:
+        return true;
+    default:
+        return false;
+    }
+}
+
+enum session_drop session_may_begin(uint8_t flags) {
+    if (!tcp_flags_possible(flags))
+        return SESSION_DROP_TCP_FLAGS;
+    if ((flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+        return SESSION_PASS;
+    if (atomic_load_explicit(&session_limits.tcp_pickup, memory_order_relaxed) &&
+        (flags & (TCP_SYN | TCP_RST | TCP_FIN)) == 0)
+        return SESSION_PASS;
+    return SESSION_DROP_TCP_NO_SESSION;
+}
+
+static void set_quick(uint32_t flow, bool quick) {
+    uint8_t *flags = &session_flows[flow].flags;
+
+    if (quick)
+        __atomic_fetch_or(flags, FLOW_QUICK, __ATOMIC_RELAXED);
+    else
+        __atomic_fetch_and(flags, (uint8_t)~FLOW_QUICK, __ATOMIC_RELAXED);
+}
+
+static void set_flag(struct session *session, uint8_t flag) {
+    __atomic_fetch_or(&session->flags, flag, __ATOMIC_RELAXED);
+}
+
+/* Not from SESSION_ENDING, in which somebody else is at it. */
+static bool set_state(uint32_t flow, uint8_t from, enum session_state to) {
+    struct session *session = &sessions[flow_session(flow)];
+
+    if (!__atomic_compare_exchange_n(&session->state, &from, (uint8_t)to, false, __ATOMIC_ACQ_REL,
+                                     __ATOMIC_RELAXED))
+        return false;
+    set_quick(flow, to == SESSION_TCP_ESTABLISHED || to == SESSION_UDP);
+    set_quick(flow_other(flow), to == SESSION_TCP_ESTABLISHED || to == SESSION_UDP);
+    return true;
+}
+
+/* Another connection between the same ports: RFC 6191, and RFC 9293 section 3.6.1. */
+static void reopen(uint32_t flow, uint8_t from) {
+    struct session *session = &sessions[flow_session(flow)];
+
+    __atomic_fetch_and(&session->flags, (uint8_t) ~(SESSION_FIN_FORWARD | SESSION_FIN_BACKWARD),
+                       __ATOMIC_RELAXED);
+    set_state(flow, from, SESSION_TCP_OPENING);
+}
+
+static void finish(uint32_t flow, uint8_t state) {
+    struct session *session = &sessions[flow_session(flow)];
+    const uint8_t both = SESSION_FIN_FORWARD | SESSION_FIN_BACKWARD;
+
+    set_flag(session, flow_is_backward(flow) ? SESSION_FIN_BACKWARD : SESSION_FIN_FORWARD);
+    if ((__atomic_load_n(&session->flags, __ATOMIC_RELAXED) & both) == both)
+        set_state(flow, state, SESSION_TCP_CLOSING);
+    else if (state != SESSION_TCP_ESTABLISHED)
+        set_state(flow, state, SESSION_TCP_ESTABLISHED);
+}
+
+static enum session_drop follow_tcp(uint32_t flow, uint8_t state, uint8_t flags) {
+    bool backward = flow_is_backward(flow);
+    bool syn = flags & TCP_SYN, ack = flags & TCP_ACK;
+
+    if (!tcp_flags_possible(flags))
+        return SESSION_DROP_TCP_FLAGS;
+    if (flags & TCP_RST) {
+        if (state != SESSION_TCP_CLOSED)
+            set_state(flow, state, SESSION_TCP_CLOSED);
+        return SESSION_PASS;
+    }
+    switch (state) {
+    case SESSION_TCP_OPENING:
+        if (backward && syn) /* the usual answer, or both sides at once (RFC 5382 REQ-2) */
+            set_state(flow, state, SESSION_TCP_ANSWERED);
+        else if (!backward && !syn)
+            return SESSION_DROP_TCP_OUT_OF_STATE; /* the other side has not answered */
+        else if (backward && flags & TCP_FIN)
+            return SESSION_DROP_TCP_OUT_OF_STATE;
+        return SESSION_PASS; /* an ACK from the other side: RFC 9293 section 3.5.1, half-open */
+    case SESSION_TCP_ANSWERED:
+        if (flags & TCP_FIN)
+            finish(flow, state);
+        else if (!syn && ack && !backward)
+            set_state(flow, state, SESSION_TCP_ESTABLISHED);
+        else if (syn && ack && !backward) /* both sides at once */
+            set_state(flow, state, SESSION_TCP_ESTABLISHED);
+        return SESSION_PASS;
+    case SESSION_TCP_ESTABLISHED:
+        if (flags & TCP_FIN)
+            finish(flow, state);
+        else if (!(session_flows[flow].flags & FLOW_QUICK) && !syn)
+            set_quick(flow, true);
+        return SESSION_PASS;
+    default: /* closing or closed: the last segments under way still pass */
+        if (syn && !ack) {
+            if (backward)
+                return SESSION_DROP_TCP_OUT_OF_STATE;
+            reopen(flow, state);
+        }
+        return SESSION_PASS;
+    }
+}
+
+enum session_drop session_follow(uint32_t flow, uint8_t tcp_flags) {
+    struct session *session = &sessions[flow_session(flow)];
+    uint8_t state = __atomic_load_n(&session->state, __ATOMIC_ACQUIRE);
+
+    switch (state) {
+    case SESSION_TCP_OPENING:
+    case SESSION_TCP_ANSWERED:
+    case SESSION_TCP_ESTABLISHED:
+    case SESSION_TCP_CLOSING:
+    case SESSION_TCP_CLOSED:
+        return follow_tcp(flow, state, tcp_flags);
+    case SESSION_UDP_NEW:
+        if (flow_is_backward(flow))
+            set_state(flow, state, SESSION_UDP);
+        return SESSION_PASS;
+    default:
+        return SESSION_PASS;
+    }
+}
