@@ -1,0 +1,48 @@
+/* Stage `nat`: the source of packets whose session says so. Which ones they are, `session` has
+ * found on its way; packets that come from the router itself say it in their metadata. */
+#include "core/stage.h"
+#include "core/worker.h"
+#include "l3/header.h"
+#include "nat/nat_internal.h"
+#include "session/rewrite.h"
+
+static void nat_run(struct worker *worker, struct burst *burst) {
+    const struct session_burst *own = session_burst_of(worker);
+    unsigned i;
+
+    if (likely(own != NULL)) {
+        uint64_t mask = own->sources & burst->mask;
+
+        if (likely(worker->burst_kind == BURST_PLAIN_IPV4)) {
+            BURST_FOREACH (i, mask) {
+                struct rte_mbuf *mbuf = burst->packets[i];
+                const struct flow *flow = &session_flows[packet_meta(mbuf)->session];
+                uint8_t *ip = rte_pktmbuf_mtod_offset(mbuf, uint8_t *, ETHER_HEADER);
+
+                if (likely(ip[9] == IPPROTO_UDP || ip[9] == IPPROTO_TCP))
+                    session_rewrite_source_plain(ip, &flow->rewrite);
+                else
+                    session_rewrite_source(mbuf, flow);
+            }
+            return;
+        }
+        BURST_FOREACH (i, mask)
+            session_rewrite_source(burst->packets[i],
+                                   &session_flows[packet_meta(burst->packets[i])->session]);
+        return;
+    }
+    BURST_FOREACH (i, burst->mask) {
+        const struct packet_meta *meta = packet_meta(burst->packets[i]);
+
+        if (meta->session != SESSION_NONE && !(meta->session & SESSION_MISS_MARK) &&
+            !(meta->flags & PACKET_INSPECTED) && session_flows[meta->session].flags & FLOW_SOURCE)
+            session_rewrite_source(burst->packets[i], &session_flows[meta->session]);
+    }
+}
+
+static struct stage nat_stage = {
+    .name = "nat",
+    .run = nat_run,
+    .wanted = session_wanted,
+};
+STAGE(nat_stage)

@@ -1,0 +1,371 @@
+/*
+ * The choice for a new session: where its packets go, and as whom.
+ *
+ * Destinations are chosen before the route is looked up: by static translations, port forwards and
+ * mappings, in this order. Sources are chosen behind the firewall, when the outgoing interface is
+ * known: by static translations, then by the first source rule. A packet that was sent to one of
+ * the outside addresses from another interface than the outside is a hairpin (RFC 4787 section 6):
+ * its source is translated as if it had left and come back, so that both hosts see each other's
+ * outside addresses.
+ */
+#include <netinet/in.h>
+#include <rte_byteorder.h>
+#include <rte_cycles.h>
+#include <stdatomic.h>
+
+#include "core/log.h"
+#include "core/packet.h"
+#include "core/worker.h"
+#include "interface/interface.h"
+#include "nat/nat_internal.h"
+
+enum {
+    PORT_ATTEMPTS = 64,
+    ICMP_ECHO_REPLY = 0,
+    ICMP_TIMESTAMP_REPLY = 14,
+    EXHAUSTED_MEMORY = 256, /* destinations that have no port left, remembered for a tick */
+};
+
+struct drop_group nat_drops = {
+    .name = "nat",
+    .reasons =
+        (const char *const[]){
+            [NAT_PORTS_EXHAUSTED] = "ports_exhausted",
+            [NAT_NO_ADDRESS] = "no_address",
+            [NAT_NO_BLOCK] = "no_port_block",
+            [NAT_NO_MAPPING] = "no_mapping",
+            [NAT_CONFLICT] = "conflict",
+            [NAT_TABLE_FULL] = "table_full",
+            [NAT_BUSY] = "busy",
+            NULL,
+        },
+};
+DROP_GROUP(nat_drops)
+
+const struct nat_rules *_Atomic nat_rules_published;
+
+/* What the destination's choice says to the source's. */
+struct hairpin {
+    bool is_hairpin;
+    uint16_t outside_interface;
+    uint32_t outside; /* the address that the packet was sent to */
+};
+
+/* Per worker: the choices of the running burst, and what is exhausted. */
+struct memory {
+    struct hairpin hairpins[BURST_MAX];
+    unsigned next;
+    uint64_t exhausted[EXHAUSTED_MEMORY];
+    uint32_t exhausted_at[EXHAUSTED_MEMORY];
+    uint64_t random;
+} __rte_cache_aligned;
+static struct memory memories[WORKERS_MAX];
+
+static const struct nat_rules *rules_now(void) {
+    return atomic_load_explicit(&nat_rules_published, memory_order_acquire);
+}
+
+static bool refuse(struct worker *worker, enum nat_drop reason) {
+    counters_drop(worker->counters, &nat_drops, reason);
+    return false;
+}
+
+/* Marsaglia's xorshift: ports need not be unguessable for more than a moment (RFC 6056
+ * section 3.3.2), but different. */
+static uint32_t random_of(struct memory *memory) {
+    uint64_t value = memory->random ? memory->random : rte_rdtsc() | 1;
+
+    value ^= value << 13;
+    value ^= value >> 7;
+    value ^= value << 17;
+    memory->random = value;
+    return (uint32_t)(value >> 32);
+}
+
+static bool has_ports(uint8_t protocol) {
+    return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE ||
+           protocol == IPPROTO_DCCP;
+}
+
+/* --- destinations --- */
+
+static void remember_hairpin(struct worker *worker, struct session_miss *miss, uint16_t in,
+                             uint16_t outside_interface) {
+    struct memory *memory = &memories[worker->index];
+    struct hairpin *hairpin = &memory->hairpins[memory->next++ % BURST_MAX];
+
+    *hairpin = (struct hairpin){.is_hairpin = in != outside_interface,
+                                .outside_interface = outside_interface,
+                                .outside = miss->key.v4.destination};
+    miss->translation = hairpin;
+}
+
+static void set_destination(struct session_miss *miss, uint32_t address, uint16_t port) {
+    miss->destination = address;
+    miss->destination_port = port;
+    miss->flags |= FLOW_DESTINATION;
+}
+
+static bool choose_destination(struct worker *worker, struct rte_mbuf *mbuf,
+                               struct session_miss *miss) {
+    const struct nat_rules *rules = rules_now();
+    const struct packet_meta *meta = packet_meta(mbuf);
+    const struct flow_key4 *key = &miss->key.v4;
+    uint8_t protocol = (uint8_t)key->protocol_vrf;
+    struct nat_packet packet = {.source = key->source,
+                                .destination = key->destination,
+                                .source_port = key->source_port,
+                                .destination_port = key->destination_port,
+                                .protocol = protocol,
+                                .has_ports = has_ports(protocol),
+                                .in = meta->in_interface};
+    const struct nat_static_rule *fixed = nat_static_outside(rules, key->destination);
+    const struct nat_destination_rule *forward;
+    const struct nat_mapping *mapping;
+    uint32_t number = MAPPING_NONE, address;
+    uint16_t port;
+
+    if (fixed && fixed->interface != 0) {
+        set_destination(miss, fixed->inside, key->destination_port);
+        remember_hairpin(worker, miss, meta->in_interface, fixed->interface);
+        return true;
+    }
+    forward = nat_match_destination(rules, &packet);
+    if (forward) {
+        nat_destination_of(forward, &packet, &address, &port);
+        set_destination(miss, address, port);
+        remember_hairpin(worker, miss, meta->in_interface, forward->in);
+        return true;
+    }
+    /* A query has its type for a port, which no mapping is about: only answers have an identifier
+     * there. */
+    number =
+        protocol == IPPROTO_ICMP && miss->icmp_type != ICMP_ECHO_REPLY &&
+                miss->icmp_type != ICMP_TIMESTAMP_REPLY
+            ? MAPPING_NONE
+            : nat_mapping_of_outside(key->destination, key->destination_port, protocol, meta->vrf);
+    mapping = number != MAPPING_NONE ? nat_mapping_get(number) : NULL;
+    if (mapping &&
+        (mapping->flags & MAPPING_OPEN || mapping->outside_interface != meta->in_interface)) {
+        set_destination(miss, mapping->inside, mapping->inside_port);
+        miss->mapping = number;
+        remember_hairpin(worker, miss, meta->in_interface, mapping->outside_interface);
+        return true;
+    }
+    /* An address that only the NAT has: there is nobody else to give it to. */
+    if (nat_is_pool_address(rules, key->destination))
+        return refuse(worker, NAT_NO_MAPPING);
+    return true;
+}
+
+/* --- sources --- */
+
+static void set_source(struct session_new *new, uint32_t address, uint16_t port) {
+    new->source = address;
+    new->source_port = port;
+    new->flags |= FLOW_SOURCE;
+}
+
+static void say_exhausted(const struct nat_source_rule *rule, uint32_t outside) {
+    static struct log_limit limit;
+    struct ip_address address = ip4_address(&outside);
+    char text[IP_ADDRESS_TEXT];
+
+    log_limited(&limit, LOG_LEVEL_WARNING, "nat",
+                "source rule %s: the ports %u to %u of %s are all in use", rule->name,
+                rule->port_first, rule->port_last, ip_address_text(&address, text));
+}
+
+static bool exhausted(struct worker *worker, const struct nat_source_rule *rule, uint32_t outside) {
+    say_exhausted(rule, outside);
+    return refuse(worker, NAT_PORTS_EXHAUSTED);
+}
+
+static bool map_independent(struct worker *worker, struct session_new *new,
+                            const struct nat_source_rule *rule, uint32_t outside, uint16_t first,
+                            uint16_t last) {
+    uint8_t protocol = (uint8_t) new->key.v4.protocol_vrf;
+    struct nat_mapping wanted = {
+        .inside = new->key.v4.source,
+        .outside = outside,
+        .inside_port = new->key.v4.source_port,
+        .inside_vrf = new->vrf,
+        .outside_vrf = new->out_vrf,
+        .outside_interface = rule->out,
+        .protocol = protocol,
+        .flags = rule->endpoint_independent_filter ? MAPPING_OPEN : 0,
+    };
+    const struct nat_mapping *mapping;
+
+    if (new->attempt > 0)
+        return refuse(worker, NAT_CONFLICT); /* the mapping is what it is */
+    new->mapping = nat_mapping_of_inside(wanted.inside, wanted.inside_port, protocol,
+                                         wanted.inside_vrf, wanted.outside, wanted.outside_vrf);
+    if (new->mapping == MAPPING_NONE || !nat_mapping_hold(new->mapping)) {
+        switch (nat_mapping_make(&wanted, first, last, random_of(&memories[worker->index]),
+                                 &new->mapping)) {
+        case NAT_PORT_OK:
+            break;
+        case NAT_PORT_NONE:
+            return exhausted(worker, rule, outside);
+        case NAT_PORT_NO_MAPPING:
+            return refuse(worker, NAT_TABLE_FULL);
+        default:
+            return refuse(worker, NAT_BUSY);
+        }
+    }
+    mapping = nat_mapping_get(new->mapping);
+    set_source(new, mapping->outside, mapping->outside_port);
+    return true;
+}
+
+/* Has the search for a port towards this destination failed a moment ago? It takes long, and
+ * whoever has used up the ports tends to go on trying. */
+static uint64_t *exhausted_place(struct memory *memory, const struct session_new *new,
+                                 uint32_t outside, uint64_t *identity, uint32_t **at) {
+    uint64_t value = ((uint64_t)outside << 32 | new->destination) ^
+                     ((uint64_t) new->destination_port << 20 | (uint8_t) new->key.v4.protocol_vrf);
+    unsigned place;
+
+    value *= UINT64_C(0x9e3779b97f4a7c15);
+    place = (unsigned)(value >> 56) % EXHAUSTED_MEMORY;
+    *identity = value;
+    *at = &memory->exhausted_at[place];
+    return &memory->exhausted[place];
+}
+
+/* Any port will do that no session to the same destination has: lib/session knows. Ports that
+ * mappings have are left alone. */
+static bool map_dependent(struct worker *worker, struct session_new *new,
+                          const struct nat_source_rule *rule, uint32_t outside, uint16_t first,
+                          uint16_t last) {
+    struct memory *memory = &memories[worker->index];
+    uint16_t wanted = rte_be_to_cpu_16(new->key.v4.source_port);
+    unsigned range = (unsigned)(last - first) + 1;
+    unsigned attempts = RTE_MIN((unsigned)PORT_ATTEMPTS, 2 * range + 1);
+    uint32_t now = atomic_load_explicit(&session_clock, memory_order_relaxed), *at;
+    uint8_t protocol = (uint8_t) new->key.v4.protocol_vrf;
+    uint64_t identity, *place = exhausted_place(memory, new, outside, &identity, &at);
+
+    if (*place == identity && *at == now)
+        return exhausted(worker, rule, outside);
+    for (; new->attempt < attempts; new->attempt++) {
+        unsigned port = wanted;
+
+        if (new->attempt > 0 || wanted < first || wanted > last) {
+            /* A small range is tried from one end to the other, so that none is overlooked. */
+            port = first +
+                   (2 * range < PORT_ATTEMPTS ? new->attempt % range : random_of(memory) % range);
+            if (((port ^ wanted) & 1) && range > 2 * PORT_ATTEMPTS && protocol != IPPROTO_ICMP)
+                port = port < last ? port + 1 : port - 1;
+        }
+        if (rule->shares_mapped && nat_mapping_of_outside(outside, rte_cpu_to_be_16((uint16_t)port),
+                                                          protocol, new->out_vrf) != MAPPING_NONE)
+            continue;
+        set_source(new, outside, rte_cpu_to_be_16((uint16_t)port));
+        return true;
+    }
+    *place = identity;
+    *at = now;
+    return exhausted(worker, rule, outside);
+}
+
+/* Protocols without ports that could be told apart keep one session per pair of addresses. */
+static bool map_address(struct worker *worker, struct session_new *new, uint32_t outside) {
+    if (new->attempt > 0)
+        return refuse(worker, NAT_CONFLICT);
+    set_source(new, outside, new->key.v4.source_port);
+    return true;
+}
+
+static bool apply_rule(struct worker *worker, struct session_new *new,
+                       const struct nat_source_rule *rule) {
+    uint8_t protocol = (uint8_t) new->key.v4.protocol_vrf;
+    uint32_t outside;
+    uint16_t first, last;
+
+    if (!nat_share_of(rule, new->key.v4.source, &outside, &first, &last))
+        return refuse(worker, rule->pool_size == 0 ? NAT_NO_ADDRESS : NAT_NO_BLOCK);
+    if (!has_ports(protocol) && protocol != IPPROTO_ICMP)
+        return map_address(worker, new, outside);
+    if (rule->endpoint_dependent)
+        return map_dependent(worker, new, rule, outside, first, last);
+    return map_independent(worker, new, rule, outside, first, last);
+}
+
+static bool choose_source(struct worker *worker, struct session_new *new) {
+    const struct nat_rules *rules = rules_now();
+    const struct hairpin *hairpin = new->translation;
+    bool turned =
+        hairpin && hairpin->is_hairpin && hairpin->outside_interface != new->out_interface;
+    uint8_t protocol = (uint8_t) new->key.v4.protocol_vrf;
+    struct nat_packet packet = {
+        .source = new->key.v4.source,
+        .destination = turned ? hairpin->outside : new->destination,
+        .source_port = new->key.v4.source_port,
+        .destination_port = new->destination_port,
+        .protocol = protocol,
+        .has_ports = has_ports(protocol),
+        .in = new->in_interface,
+        .out = turned ? hairpin->outside_interface : new->out_interface,
+    };
+    const struct nat_static_rule *fixed = nat_static_inside(rules, packet.source);
+    const struct nat_source_rule *rule;
+
+    /* A session that comes in from the outside through a mapping lives on it. A hairpin lives on
+     * that of its source: the other one is kept by those who sit behind it. */
+    if (new->mapping != MAPPING_NONE &&new->attempt == 0 &&
+        (turned || !nat_mapping_hold(new->mapping))) {
+        new->mapping = MAPPING_NONE;
+        if (!turned)
+            return refuse(worker, NAT_NO_MAPPING);
+    }
+    if (fixed && fixed->interface == packet.out && fixed->vrf == new->vrf) {
+        if (new->attempt > 0)
+            return refuse(worker, NAT_CONFLICT);
+        set_source(new, fixed->outside, new->key.v4.source_port);
+        return true;
+    }
+    if (new->flags & FLOW_DESTINATION && !turned)
+        return new->attempt == 0 || refuse(worker, NAT_CONFLICT); /* from the outside */
+    rule = nat_match_source(rules, &packet);
+    if (rule && rule->target != NAT_TO_NONE)
+        return apply_rule(worker, new, rule);
+    /* Answers have to come back this way. */
+    if (turned && !rule) {
+        static const struct nat_source_rule any = {
+            .name = "hairpin", .port_first = NAT_PORT_FIRST, .port_last = NAT_PORT_LAST};
+
+        return map_dependent(worker, new, &any, hairpin->outside, NAT_PORT_FIRST, NAT_PORT_LAST);
+    }
+    return new->attempt == 0 || refuse(worker, NAT_CONFLICT);
+}
+
+static bool wants_source(const struct flow_key4 *key, uint16_t in, uint16_t out) {
+    const struct nat_rules *rules = rules_now();
+    uint8_t protocol = (uint8_t)key->protocol_vrf;
+    struct nat_packet packet = {.source = key->source,
+                                .destination = key->destination,
+                                .protocol = protocol,
+                                .in = in,
+                                .out = out};
+    const struct nat_static_rule *fixed = nat_static_inside(rules, key->source);
+    const struct nat_source_rule *rule;
+
+    if (fixed && fixed->interface == out)
+        return true;
+    rule = nat_match_source(rules, &packet);
+    return rule && rule->target != NAT_TO_NONE;
+}
+
+static void untranslatable(struct worker *worker) {
+    refuse(worker, NAT_NO_MAPPING);
+}
+
+const struct session_translator nat_translator = {
+    .destination = choose_destination,
+    .source = choose_source,
+    .wants_source = wants_source,
+    .untranslatable = untranslatable,
+    .ended = nat_mapping_release,
+};
