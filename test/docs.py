@@ -15,20 +15,29 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-MINIMUM = {"drop reasons": 100, "RPC methods": 20, "configuration keys": 30}
+MINIMUM = {"drop reasons": 140, "RPC methods": 25, "configuration keys": 200}
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 
-# Which keys of router.json stand where: the function (in lib/*/*_config.c) whose `keys` array lists
-# them, the subsection of router.json(5), and the place in the schema's $defs.
+# Which keys of router.json stand where: the function (in lib/*/*_config.c, or FOLDER:function where
+# several folders have one of that name) whose `keys` array lists them, the subsection of
+# router.json(5), and the place in the schema's $defs.
 KEYS = [
     ("decode_interface", "Interfaces", "interface"),
     ("decode_advertisement", "Router advertisements", "router_advertisement"),
     ("decode_advertised", "Advertised prefixes", "advertised_prefix"),
-    ("decode_vrf", "VRFs", "vrf"),
+    ("interface:decode_vrf", "VRFs", "vrf"),
     ("decode_one", "Neighbours", "neighbour"),
     ("route_decode", "Routes", "route"),
     ("decode_next_hop", "Next hops", "next_hop"),
     ("icmp_decode", "ICMP", "icmp"),
+    ("sessions_decode", "Sessions", "sessions"),
+    ("decode_limits", "Session limits", "session_limits"),
+    ("firewall:decode", "Firewall", "firewall"),
+    ("decode_rule", "Firewall rules", "firewall_rule"),
+    ("decode_nat", "NAT", "nat"),
+    ("decode_source", "Source NAT rules", "nat_source"),
+    ("decode_destination", "Destination NAT rules", "nat_destination"),
+    ("decode_static", "Static NAT", "nat_static"),
 ]
 
 
@@ -54,7 +63,7 @@ def strings(text):
 
 def drop_reasons():
     for path, text in sources():
-        for match in re.finditer(r"static struct (?:drop_group|stage) \w+ = \{", text):
+        for match in re.finditer(r"\bstruct (?:drop_group|stage) \w+ = \{", text):
             definition = block(text, match.start())
             group = re.search(r'\.name = "(\w+)"', definition)
             reasons = re.search(r"\.reasons\s*=\s*(\w+)?", definition)
@@ -73,18 +82,27 @@ def drop_reasons():
 
 def rpc_methods():
     for _, text in sources():
-        yield from re.findall(r'RPC_METHOD\(\w+,\s*"([\w.]+)"', text)
+        yield from re.findall(r'RPC_METHOD\(\s*\w+,\s*"([\w.]+)"', text)
 
 
 def function_keys(function):
     """The strings of the `keys` array in the function of that name; None if there is no such."""
-    for _, text in sources("*_config.c"):
+    folder, _, function = function.rpartition(":")
+    for path, text in sources("*_config.c"):
         match = re.search(r"\b" + function + r"\([^;{]*\)\s*\{", text)
-        if match:
+        if match and folder in ("", path.parent.name):
             body = block(text, match.start())
             array = re.search(r"\bkeys\[\] = ", body)
             return strings(block(body, array.end())) if array else None
     return None
+
+
+def session_states():
+    """Each has a timeout of its name; the first two are of places without a session."""
+    for path, text in sources("session_state.c"):
+        match = re.search(r"session_state_names\[SESSION_STATES\] = ", text)
+        return strings(block(text, match.end()))[2:]
+    return []
 
 
 def punt_classes():
@@ -150,7 +168,8 @@ def main():
 
     schema = json.loads((ROOT / "conf/router.schema.json").read_text(encoding="utf-8"))
     manual = manual_keys()
-    places = [("Top level", None, list(top_level_keys())), ("Punt", "punt", punt_classes())]
+    places = [("Top level", None, list(top_level_keys())), ("Punt", "punt", punt_classes()),
+              ("Session timeouts", "session_timeouts", session_states())]
     for function, title, place in KEYS:
         keys = function_keys(function)
         if keys is None:

@@ -195,7 +195,7 @@ class Router:
             self.stop()
 
 
-def prepare_hugepages(mib=2560):
+def prepare_hugepages(mib=6144):
     """Reserves hugepages if the machine gives them; they stay, a benchmark machine has little else to
     do with its memory."""
     try:
