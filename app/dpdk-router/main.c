@@ -155,8 +155,10 @@ static void run(void) {
             event_turn(-1);
             continue;
         }
-        for (unsigned turn = 0; turn < turns; turn++)
+        for (unsigned turn = 0; turn < turns; turn++) {
             worker_turn(worker_get(0));
+            rcu_shared_quiescent();
+        }
         turns = event_turn(0) > 0 ? TURNS_WHEN_BUSY : TURNS_WHEN_IDLE;
     }
 }

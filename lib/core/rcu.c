@@ -63,7 +63,7 @@ void rcu_quiescent(unsigned worker) { rte_rcu_qsbr_quiescent(qsbr, worker); }
 
 void rcu_set_shared_thread(unsigned worker) { shared_worker = (int)worker; }
 
-static void shared_thread_quiescent(void) {
+void rcu_shared_quiescent(void) {
     if (shared_worker >= 0)
         rte_rcu_qsbr_quiescent(qsbr, (unsigned)shared_worker);
 }
@@ -106,7 +106,7 @@ void rcu_retire(void *context, void (*free_fn)(void *owner, void *memory, size_t
 }
 
 size_t rcu_reclaim(void) {
-    shared_thread_quiescent();
+    rcu_shared_quiescent();
     while (queue_count > 0) {
         struct retired entry = queue[queue_head % queue_capacity];
 
@@ -130,6 +130,6 @@ bool rcu_passed(uint64_t token) {
 void rcu_synchronize(void) {
     uint64_t token = rte_rcu_qsbr_start(qsbr);
 
-    shared_thread_quiescent();
+    rcu_shared_quiescent();
     rte_rcu_qsbr_check(qsbr, token, true);
 }

@@ -35,5 +35,7 @@ bool rcu_passed(uint64_t token);
  * does both jobs, the calling thread's own worker is taken as quiescent. */
 void rcu_synchronize(void);
 
-/* Tells that control and worker share this thread (tests, one-lcore machines). */
+/* Tells that control and worker share this thread (tests, one-lcore machines). Whoever turns the worker
+ * then calls rcu_shared_quiescent() after each turn. */
 void rcu_set_shared_thread(unsigned worker);
+void rcu_shared_quiescent(void);

@@ -768,43 +768,69 @@ static void free_retired(void *owner, void *memory, size_t size) {
 static struct event_timer review_timer;
 static uint32_t review_cursor;
 
-/* Does a rule give this source still? */
+/* Does the rule give this outside address (host order) to such a packet? */
+static bool rule_gives(const struct nat_source_rule *rule, const struct nat_packet *packet,
+                       uint32_t outside) {
+    struct nat_rules alone = {.source_count = 1,
+                              .sources = (struct nat_source_rule *)(uintptr_t)rule};
+
+    if (!nat_match_source(&alone, packet))
+        return false;
+    for (unsigned i = 0; i < rule->pool_count; i++) {
+        if (rule->pool[i].first <= outside && outside <= rule->pool[i].last)
+            return true;
+    }
+    return false;
+}
+
+/* Does a rule give this source still? The first that matches decides; of a hairpin it is not known
+ * any more which outside interface it turned round at. */
 static bool source_stands(const struct nat_rules *rules, const struct session *session,
                           const struct flow *forward) {
-    const struct flow_key4 *key = &forward->key4;
-    const struct flow_key4 *answers = &forward[1].key4;
+    const struct flow_key4 *key = &forward->key4, *answers = &forward[1].key4;
     const struct nat_static_rule *fixed = nat_static_inside(rules, key->source);
-    uint32_t host = rte_be_to_cpu_32(answers->destination);
+    uint32_t outside = rte_be_to_cpu_32(answers->destination);
+    bool hairpin = forward->flags & FLOW_DESTINATION;
+    struct nat_packet packet = {.source = key->source,
+                                .destination = hairpin ? key->destination : answers->source,
+                                .protocol = session->protocol,
+                                .in = session->in_interface,
+                                .out = session->out_interface};
+    const struct nat_source_rule *rule;
 
     if (fixed && fixed->outside == answers->destination)
         return true;
-    for (unsigned i = 0; i < rules->source_count; i++) {
-        const struct nat_source_rule *rule = &rules->sources[i];
-        struct nat_rules alone = {.source_count = 1, .sources = (struct nat_source_rule *)rule};
-        struct nat_packet packet = {.source = key->source,
-                                    .destination = answers->source,
-                                    .protocol = session->protocol,
-                                    .in = session->in_interface,
-                                    .out = session->out_interface};
-
-        if (forward->flags & FLOW_DESTINATION) /* a hairpin */
-            packet.out = rule->out;
-        if (!nat_match_source(&alone, &packet))
-            continue;
-        for (unsigned r = 0; r < rule->pool_count; r++) {
-            if (rule->pool[r].first <= host && host <= rule->pool[r].last)
-                return true;
-        }
-        if (!(forward->flags & FLOW_DESTINATION))
-            return false; /* the first that matches gives another one, or none */
+    if (!hairpin) {
+        rule = nat_match_source(rules, &packet);
+        return rule && rule_gives(rule, &packet, outside);
     }
-    return forward->flags & FLOW_DESTINATION && is_interface_address(host);
+    for (unsigned i = 0; i < rules->source_count; i++) {
+        packet.out = rules->sources[i].out;
+        if (rule_gives(&rules->sources[i], &packet, outside))
+            return true;
+    }
+    return is_interface_address(outside);
 }
 
+/* Somebody outside came in by a mapping: would the inside still be mapped so, and open to all? */
+static bool mapping_stands(const struct nat_rules *rules, const struct session *session,
+                           const struct flow *forward) {
+    const struct flow_key4 *key = &forward->key4, *answers = &forward[1].key4;
+    struct nat_packet packet = {.source = answers->source,
+                                .destination = key->source,
+                                .protocol = session->protocol,
+                                .in = session->out_interface,
+                                .out = session->in_interface};
+    const struct nat_source_rule *rule = nat_match_source(rules, &packet);
+
+    return rule && !rule->endpoint_dependent && rule->endpoint_independent_filter &&
+           rule_gives(rule, &packet, rte_be_to_cpu_32(key->destination));
+}
+
+/* And this destination? A hairpin through a mapping ends with the one of its source. */
 static bool destination_stands(const struct nat_rules *rules, const struct session *session,
                                const struct flow *forward) {
-    const struct flow_key4 *key = &forward->key4;
-    const struct flow_key4 *answers = &forward[1].key4;
+    const struct flow_key4 *key = &forward->key4, *answers = &forward[1].key4;
     const struct nat_static_rule *fixed = nat_static_outside(rules, key->destination);
     struct nat_packet packet = {.source = key->source,
                                 .destination = key->destination,
@@ -817,14 +843,16 @@ static bool destination_stands(const struct nat_rules *rules, const struct sessi
     uint32_t address;
     uint16_t port;
 
-    if (fixed && fixed->inside == answers->source)
-        return true;
+    if (fixed)
+        return fixed->inside == answers->source;
     rule = nat_match_destination(rules, &packet);
     if (rule) {
         nat_destination_of(rule, &packet, &address, &port);
-        return address == answers->source;
+        return address == answers->source && port == answers->source_port;
     }
-    return session->mapping != MAPPING_NONE; /* ends when nobody inside keeps it */
+    if (session->mapping == MAPPING_NONE)
+        return false;
+    return forward->flags & FLOW_SOURCE || mapping_stands(rules, session, forward);
 }
 
 static bool review(uint32_t number, const struct session *session, void *context) {

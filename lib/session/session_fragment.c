@@ -79,7 +79,7 @@ static const uint8_t *fragment_header6(const uint8_t *packet, unsigned end) {
     return next == IPPROTO_FRAGMENT && at + 8 <= end ? packet + at : NULL;
 }
 
-/* `key` has the addresses as the packet came in with. */
+/* `key` has the addresses and the VRF that the packet came in with. */
 static bool read_fragment(struct rte_mbuf *mbuf, const union flow_key *key, struct fragment *out) {
     const struct packet_meta *meta = packet_meta(mbuf);
     const uint8_t *packet = packet_l3(mbuf, const uint8_t *);
@@ -92,14 +92,14 @@ static bool read_fragment(struct rte_mbuf *mbuf, const union flow_key *key, stru
         if (!header)
             return false;
         memcpy(&identity.v6.source_port, header + 4, 4);
-        identity.v6.protocol_vrf = flow_protocol_vrf(0, meta->vrf);
+        identity.v6.protocol_vrf &= ~UINT32_C(0xffff);
         out->identity = flow_hash6(&identity.v6) | 1;
         out->offset = rte_be_to_cpu_16(load16(header + 2)) & 0xfff8;
         payload = meta->l3_offset + (unsigned)(header + 8 - packet);
     } else {
         identity.v4.source_port = load16(packet + 4);
         identity.v4.destination_port = 0;
-        identity.v4.protocol_vrf = flow_protocol_vrf(packet[9], meta->vrf) | 1 << 8;
+        identity.v4.protocol_vrf = (key->v4.protocol_vrf & ~UINT32_C(0xffff)) | 1 << 8 | packet[9];
         out->identity = flow_hash4(identity.first) | 1;
         out->offset = (rte_be_to_cpu_16(load16(packet + 6)) & RTE_IPV4_HDR_OFFSET_MASK) * 8;
         payload = meta->l4_offset;
@@ -228,9 +228,11 @@ enum session_drop session_fragment_later(struct worker *worker, struct rte_mbuf 
 
     if (packet_meta(mbuf)->flags & PACKET_IPV6) {
         memcpy(key.v6.source, packet + 8, 32);
+        key.v6.protocol_vrf = flow_protocol_vrf(0, packet_meta(mbuf)->vrf);
     } else {
         key.v4.source = load32(packet + 12);
         key.v4.destination = load32(packet + 16);
+        key.v4.protocol_vrf = flow_protocol_vrf(0, packet_meta(mbuf)->vrf);
     }
     if (!read_fragment(mbuf, &key, &fragment))
         return SESSION_DROP_TRUNCATED;

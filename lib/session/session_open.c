@@ -171,9 +171,10 @@ static enum session_drop open_session(struct worker *worker, struct session_new 
     own->opened++;
     if (sessions[number].state == SESSION_TCP_OPENING ||
         sessions[number].state == SESSION_UDP_NEW) {
-        session_remember_half_open(own, number);
+        /* The table is filling up: one that waits for an answer goes for one that comes. */
         if (session_table_room() < session_count_max / 16)
-            session_evict(worker); /* the table is filling up: one goes for one that comes */
+            session_evict(worker);
+        session_remember_half_open(own, number);
     }
     *flow = number * 2;
     return SESSION_PASS;

@@ -122,6 +122,7 @@ void turn(void) {
 
         for (unsigned i = 0; !options.threads && i < workers_count(); i++)
             moved += worker_turn(worker_get(i));
+        rcu_shared_quiescent();
         if (options.threads && !moved)
             usleep(THREAD_PAUSE_USEC);
         idle = moved ? 0 : idle + 1;
