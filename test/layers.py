@@ -21,7 +21,7 @@ MAY_INCLUDE = {
     "lib/nat": ["core", "json", "interface", "l3", "session"],
     "lib/control": ["core", "json"],
     "drivers-glue": ["core"],
-    "app/dpdk-router": ["core", "control", "interface", "l3", "host"],
+    "app/dpdk-router": ["core", "control", "interface", "l3", "host", "session"],
 }
 JSON_FILES = re.compile(r"(_config|_rpc)\.c$|^lib/(json|control)/|^app/routerctl/")
 PACKET_FRAMEWORK = re.compile(r"\brte_(pipeline|table|port_in|port_out)_?\w*\b|<rte_(pipeline|table\w*|port)\.h>")

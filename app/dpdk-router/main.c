@@ -33,6 +33,7 @@
 #include "host/host.h"
 #include "interface/interface.h"
 #include "l3/l3.h"
+#include "session/session.h"
 #include "options.h"
 
 static bool stop_wanted;
@@ -175,10 +176,29 @@ static void say_farewell(void) {
     }
 }
 
+/* Where sessions wait for the next start, unless the configuration names another file. */
+static char sessions_beside_socket[PATH_MAX];
+
+static void keep_sessions(void) {
+    const char *file = session_file(sessions_beside_socket);
+
+    if (file)
+        session_save(file);
+}
+
+static void take_back_sessions(void) {
+    const char *file = session_file(sessions_beside_socket);
+
+    if (file)
+        session_load(file);
+}
+
 /* Order matters: interfaces go down in good order while workers still send, then the workers stop. */
 static void stop_parts(bool forwarding) {
-    if (forwarding)
+    if (forwarding) {
+        keep_sessions();
         say_farewell();
+    }
     control_unload();
     workers_stop();
     control_stop();
@@ -210,8 +230,12 @@ static int run_router(const struct options *options, uint64_t start_tsc) {
         error = control_start(&facts, options->socket_path, &problems);
     if (error == 0)
         error = control_load(&problems);
-    if (error == 0)
+    if (error == 0) {
+        snprintf(sessions_beside_socket, sizeof(sessions_beside_socket), "%s.sessions",
+                 options->socket_path);
+        take_back_sessions();
         error = workers_start();
+    }
     print_problems(options->config_file, &problems);
     problems_free(&problems);
     if (error == 0) {

@@ -950,6 +950,7 @@ static void release(const struct config *old, const struct config *new) {
 static int init(void) {
     interface_listen(&listener);
     session_want(firewall_wanted);
+    session_on_look_again(firewall_reevaluate);
     return 0;
 }
 

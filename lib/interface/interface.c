@@ -163,6 +163,8 @@ static void fill_entry(struct interface_entry *entry, const struct interface *in
         .mtu = interface->mtu,
         .flags = (uint16_t)((interface->up ? INTERFACE_UP : 0) |
                             (((const struct live *)interface)->twin_working ? INTERFACE_TWIN : 0)),
+        .tcp_mss = interface->tcp_mss,
+        .reverse_path = (uint8_t)interface->reverse_path,
     };
     memcpy(&entry->mac_bits, interface->mac, sizeof(interface->mac));
     if (ipv4)
@@ -208,6 +210,7 @@ static void publish(void) {
         struct port_interfaces *port;
 
         fill_entry(&table->entry[i->id], i);
+        table->reverse_path |= i->reverse_path != REVERSE_PATH_OFF;
         if (i->port->id >= PORTS_MAX) /* its port was lost */
             continue;
         port = &table->port[i->port->id];
@@ -491,6 +494,8 @@ static void add_interface(const struct interface_config *config) {
     interface->vlan = config->vlan;
     interface->vrf = (uint16_t)vrf_by_name(config->vrf);
     interface->mtu = config->mtu;
+    interface->tcp_mss = config->tcp_mss;
+    interface->reverse_path = config->reverse_path;
     memcpy(interface->mac, parent && config->has_mac ? config->mac : mac, sizeof(interface->mac));
     interface->enabled = config->enabled;
     snprintf(interface->host_twin, sizeof(interface->host_twin), "%s", config->host_twin);
@@ -599,6 +604,9 @@ static void change_interface(struct interface *interface, const struct interface
                              const struct interface_config *new) {
     if (!old || old->enabled != new->enabled)
         interface->enabled = new->enabled;
+    /* Only workers care, who get a new table after all changes. */
+    interface->tcp_mss = new->tcp_mss;
+    interface->reverse_path = new->reverse_path;
     if (same_settings(interface, new))
         return;
     interface->mtu = new->mtu;

@@ -30,6 +30,10 @@ enum {
     INTERFACE_TWIN = 1 << 1,      /* has a host twin: local packets go there */
 };
 
+/* Reverse path check of what comes in (RFC 3704): the source needs a route, and a strict one back by
+ * the same interface. */
+enum reverse_path { REVERSE_PATH_OFF, REVERSE_PATH_LOOSE, REVERSE_PATH_STRICT };
+
 /* What workers need of one interface: one cache line. A packet may still be on its way to an
  * interface that is gone: the entry is all zeroes then, so it is not INTERFACE_UP. */
 struct interface_entry {
@@ -43,7 +47,9 @@ struct interface_entry {
     uint32_t ipv4_source;    /* address for ICMP errors sent from here; network order; 0 = none */
     uint8_t ipv6_source[16]; /* the same; unspecified = none */
     uint8_t ipv6_link_local[16]; /* valid link-local address; unspecified = none */
-    uint8_t reserved[8];
+    uint16_t tcp_mss;     /* at most this MSS of IPv4 in TCP SYNs, bytes; 0 = whatever they say */
+    uint8_t reverse_path; /* enum reverse_path */
+    uint8_t reserved[5];
 };
 _Static_assert(sizeof(struct interface_entry) == 64, "one cache line");
 
@@ -57,6 +63,7 @@ struct port_interfaces {
 struct interface_table {
     struct interface_entry entry[INTERFACES_MAX] __rte_cache_aligned;
     struct port_interfaces port[PORTS_MAX];
+    bool reverse_path; /* some interface wants the check */
 };
 
 /* The published snapshot; never NULL once interface_init() ran. Valid until the reading worker's
@@ -106,6 +113,8 @@ struct interface {
     uint16_t vrf;
     uint16_t mtu;
     uint8_t mac[6];
+    uint16_t tcp_mss; /* as in interface_entry */
+    enum reverse_path reverse_path;
     bool enabled;       /* configured or set by interface.set */
     bool up;            /* enabled, its parent as well, the link is up, and workers poll the port */
     char host_twin[16]; /* Linux name of the TAP twin, "" = none */

@@ -130,6 +130,11 @@ static void complete_mtu(struct interface_config *interface, const struct decode
                        parent->mtu, parent->name, interface->mtu);
 }
 
+static void complete_tcp_mss(struct interface_config *interface) {
+    if (interface->tcp_mss == TCP_MSS_AUTO && interface->mtu != MTU_WRONG)
+        interface->tcp_mss = (uint16_t)(interface->mtu - TCP_IPV4_HEADERS);
+}
+
 /* --- addresses --- */
 
 /* Where an address stands, and what it must be alone in. */
@@ -292,6 +297,7 @@ void interfaces_config_check(struct interfaces_config *config, const struct deco
         if (interface->parent[0])
             complete_mtu(interface, &nodes[i], parent);
         check_mtu(interface, &nodes[i]);
+        complete_tcp_mss(interface);
         addresses += interface->address_count;
     }
     check_duplicates(config, nodes, addresses);

@@ -422,6 +422,27 @@ static void decode_vrf_name(const struct decode *d, char name[INTERFACE_NAME_TEX
         snprintf(name, INTERFACE_NAME_TEXT, "%s", text);
 }
 
+const char *const reverse_path_names[] = {[REVERSE_PATH_OFF] = "off",
+                                          [REVERSE_PATH_LOOSE] = "loose",
+                                          [REVERSE_PATH_STRICT] = "strict",
+                                          NULL};
+
+static void decode_tcp_mss(const struct decode *d, uint16_t *mss) {
+    if (json_is_integer(d->value))
+        decode_u16(d, TCP_MSS_MIN, UINT16_MAX, mss);
+    else if (json_is_string(d->value) && strcmp(json_string_value(d->value), "auto") == 0)
+        *mss = TCP_MSS_AUTO;
+    else
+        decode_problem(d, "expected an integer from %d to %d, or \"auto\"", TCP_MSS_MIN, UINT16_MAX);
+}
+
+static void decode_reverse_path(const struct decode *d, enum reverse_path *mode) {
+    unsigned word;
+
+    if (decode_word(d, reverse_path_names, &word))
+        *mode = (enum reverse_path)word;
+}
+
 static void decode_interface(const struct decode *d, struct interface_config *out) {
     static const char *const keys[] = {"device",
                                        "parent",
@@ -438,6 +459,8 @@ static void decode_interface(const struct decode *d, struct interface_config *ou
                                        "rx_descriptors",
                                        "tx_descriptors",
                                        "router_advertisement",
+                                       "tcp_mss",
+                                       "reverse_path",
                                        NULL};
     struct decode member;
 
@@ -466,6 +489,10 @@ static void decode_interface(const struct decode *d, struct interface_config *ou
     decode_member_u16(d, "tx_descriptors", DESCRIPTORS_MIN, DESCRIPTORS_MAX, &out->tx_descriptors);
     if (decode_member(d, "router_advertisement", &member))
         decode_advertisement(&member, &out->router_advertisement);
+    if (decode_member(d, "tcp_mss", &member))
+        decode_tcp_mss(&member, &out->tcp_mss);
+    if (decode_member(d, "reverse_path", &member))
+        decode_reverse_path(&member, &out->reverse_path);
 }
 
 /* --- all interfaces --- */

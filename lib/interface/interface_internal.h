@@ -16,6 +16,9 @@ enum {
     VLAN_MAX = 4094,
     MTU_DEFAULT = 1500,
     MTU_IPV6_MIN = 1280, /* RFC 8200 section 5 */
+    TCP_MSS_MIN = 88,    /* as in Linux: less is nothing but headers */
+    TCP_MSS_AUTO = 1,    /* what the MTU has room for; only until that is known */
+    TCP_IPV4_HEADERS = 40,
     TWIN_NAME_TEXT = 16, /* IFNAMSIZ */
     /* One place is kept for the automatic link-local address. */
     CONFIG_ADDRESSES_MAX = INTERFACE_ADDRESSES_MAX - 1,
@@ -41,6 +44,8 @@ struct interface_config {
     char parent[INTERFACE_NAME_TEXT]; /* of a VLAN */
     uint16_t vlan;
     uint16_t mtu; /* never 0: the parent's, or the default, was filled in */
+    uint16_t tcp_mss; /* 0 = none; "auto" was filled in */
+    enum reverse_path reverse_path;
     bool has_mac;
     uint8_t mac[6];
     char vrf[INTERFACE_NAME_TEXT];
@@ -76,6 +81,8 @@ struct interfaces_config {
 
 /* "$.interfaces.NAME"; the caller frees it. */
 char *interface_config_path(const char *name);
+/* By enum reverse_path; ends with NULL. */
+extern const char *const reverse_path_names[];
 
 /* --- interface_check.c: what correct values may still have wrong together --- */
 
@@ -84,8 +91,8 @@ bool interface_config_uses_ipv6(const struct interface_config *config);
 int interfaces_config_find(const struct interfaces_config *config, const char *name);
 
 struct decode;
-/* Checks the interfaces against each other, fills in MTUs and the connected prefixes. `nodes` are
- * the JSON values they come from. An MTU of MTU_WRONG had a problem already. */
+/* Checks the interfaces against each other, fills in MTUs, what follows from them, and the connected
+ * prefixes. `nodes` are the JSON values they come from. An MTU of MTU_WRONG had a problem already. */
 void interfaces_config_check(struct interfaces_config *config, const struct decode *nodes);
 enum { MTU_WRONG = 1 };
 

@@ -65,7 +65,8 @@ static json_t *interface_json(const struct interface *interface) {
     char mac[MAC_ADDRESS_TEXT];
 
     return json_pack(
-        "{s:s, s:s?, s:s, s:s?, s:o, s:s, s:s, s:i, s:s, s:s, s:o, s:o, s:s?, s:i, s:i, s:i, s:o}",
+        "{s:s, s:s?, s:s, s:s?, s:o, s:s, s:s, s:i, s:s, s:s, s:o, s:o, s:s?, s:o, s:s, s:i, s:i, s:i, "
+        "s:o}",
         "name", interface->name, "device", parent ? NULL : port->request.device, "driver",
         port->started ? port_driver_name(port) : port->driver->name, "parent",
         parent ? parent->name : NULL, "vlan", parent ? json_integer(interface->vlan) : json_null(),
@@ -73,7 +74,9 @@ static json_t *interface_json(const struct interface *interface) {
         (int)interface->mtu, "admin", interface->enabled ? "up" : "down", "link",
         link ? "up" : "down", "speed_mbps", count(link ? port->speed_mbps : 0), "addresses",
         addresses_json(interface), "host_twin",
-        interface->host_twin[0] ? interface->host_twin : NULL, "rx_queues", (int)port->rx_queues,
+        interface->host_twin[0] ? interface->host_twin : NULL, "tcp_mss",
+        interface->tcp_mss ? json_integer(interface->tcp_mss) : json_null(), "reverse_path",
+        reverse_path_names[interface->reverse_path], "rx_queues", (int)port->rx_queues,
         "tx_queues", (int)port->tx_queues, "numa_node", port->numa_node, "counters",
         counters_json(interface));
 }

@@ -1,6 +1,7 @@
 /*
  * Stage `route`: longest prefix match on the destination, choice among equal-cost paths, and what a
  * route can say besides "forward": time exceeded, unreachable, prohibited, for the router itself.
+ * Before that the sources are looked at where an interface asks for it (reverse_path.h).
  *
  * Lookups run over the whole burst, so that the memory latency of one packet's lookup is hidden
  * behind the others'. Packets of one burst usually share VRF and family; only when they do not is
@@ -10,8 +11,9 @@
 #include "core/worker.h"
 #include "l3/flow_hash.h"
 #include "l3/header.h"
-#include "l3/l3.h"
 #include "l3/next_hop.h"
+#include "l3/reverse_path.h"
+#include "l3/route_lookup.h"
 
 enum route_drop {
     ROUTE_BLACKHOLE_DROP,
@@ -19,6 +21,7 @@ enum route_drop {
     ROUTE_DIRECTED_BROADCAST,
     ROUTE_LINK_BROADCAST,
     ROUTE_LINK_LOCAL_SOURCE,
+    ROUTE_REVERSE_PATH,
 };
 
 static void route_run(struct worker *worker, struct burst *burst);
@@ -33,39 +36,12 @@ static struct stage route_stage = {
                       [ROUTE_DIRECTED_BROADCAST] = "directed_broadcast",
                       [ROUTE_LINK_BROADCAST] = "link_broadcast_unicast",
                       [ROUTE_LINK_LOCAL_SOURCE] = "link_local_source",
-                          NULL,
+                      [ROUTE_REVERSE_PATH] = "reverse_path",
+                      NULL,
                   }},
 };
 
 STAGE(route_stage)
-
-static const struct fib4 *fib4_of(uint16_t vrf) {
-    return __atomic_load_n((struct fib4 **)(uintptr_t)&fib4_of_vrf[vrf], __ATOMIC_ACQUIRE);
-}
-
-static const struct prefix_trie *fib6_of(uint16_t vrf) {
-    return __atomic_load_n((struct prefix_trie **)(uintptr_t)&fib6_of_vrf[vrf], __ATOMIC_ACQUIRE);
-}
-
-static void find_ipv4(uint16_t vrf, const uint32_t *destination, uint32_t *next_hop,
-                      unsigned count) {
-    const struct fib4 *fib = fib4_of(vrf);
-
-    if (likely(fib != NULL))
-        fib4_lookup_bulk(fib, destination, next_hop, count);
-    else
-        memset(next_hop, 0, count * sizeof(*next_hop));
-}
-
-static void find_ipv6(uint16_t vrf, const struct prefix_key *destination, uint32_t *next_hop,
-                      unsigned count) {
-    const struct prefix_trie *fib = fib6_of(vrf);
-
-    if (likely(fib != NULL))
-        prefix_trie_lookup_bulk(fib, destination, next_hop, count);
-    else
-        memset(next_hop, 0, count * sizeof(*next_hop));
-}
 
 /* Bursts whose kind is known: the header is at a constant place, the VRF is the first packet's. */
 static void lookup_plain_ipv4(struct burst *burst, unsigned count, uint32_t *next_hop) {
@@ -76,7 +52,7 @@ static void lookup_plain_ipv4(struct burst *burst, unsigned count, uint32_t *nex
 
         destination[i] = rte_be_to_cpu_32(load32(frame + ETHER_HEADER + 16));
     }
-    find_ipv4(packet_meta(burst->packets[0])->vrf, destination, next_hop, count);
+    route_lookup_ipv4(packet_meta(burst->packets[0])->vrf, destination, next_hop, count);
 }
 
 static void lookup_plain_ipv6(struct burst *burst, unsigned count, uint32_t *next_hop) {
@@ -87,7 +63,7 @@ static void lookup_plain_ipv6(struct burst *burst, unsigned count, uint32_t *nex
 
         destination[i] = prefix_key_from_ipv6(frame + ETHER_HEADER + 24);
     }
-    find_ipv6(packet_meta(burst->packets[0])->vrf, destination, next_hop, count);
+    route_lookup_ipv6(packet_meta(burst->packets[0])->vrf, destination, next_hop, count);
 }
 
 /* The packets at `index`, all of one family and VRF. */
@@ -105,19 +81,19 @@ static void lookup_some(struct burst *burst, const uint8_t *index, unsigned coun
             destination4[i] = rte_be_to_cpu_32(load32(packet + 16));
     }
     if (like->flags & PACKET_IPV6)
-        find_ipv6(like->vrf, destination6, result, count);
+        route_lookup_ipv6(like->vrf, destination6, result, count);
     else
-        find_ipv4(like->vrf, destination4, result, count);
+        route_lookup_ipv4(like->vrf, destination4, result, count);
     for (unsigned i = 0; i < count; i++)
         next_hop[index[i]] = result[i];
 }
 
 /* Bursts that mix families or VRFs, or hold packets that need no lookup. */
-static void lookup_mixed(struct burst *burst, uint32_t *next_hop) {
+static void lookup_mixed(struct burst *burst, uint64_t mask, uint32_t *next_hop) {
     uint64_t left = 0;
     unsigned i;
 
-    BURST_FOREACH(i, burst->mask) {
+    BURST_FOREACH(i, mask) {
         const struct packet_meta *meta = packet_meta(burst->packets[i]);
 
         next_hop[i] = meta->next_hop;
@@ -224,10 +200,11 @@ static inline void route_one(struct worker *worker, struct burst *burst, unsigne
 }
 
 static void route_run(struct worker *worker, struct burst *burst) {
+    uint64_t failed = reverse_path_failed(burst, worker->burst_kind);
     uint32_t next_hop[BURST_MAX];
     unsigned i;
 
-    if (likely(worker->burst_kind != BURST_MIXED && burst_is_dense(burst))) {
+    if (likely(worker->burst_kind != BURST_MIXED && burst_is_dense(burst) && !failed)) {
         unsigned count = (unsigned)__builtin_popcountll(burst->mask);
 
         if (worker->burst_kind == BURST_PLAIN_IPV4)
@@ -238,7 +215,9 @@ static void route_run(struct worker *worker, struct burst *burst) {
             route_one(worker, burst, i, next_hop[i], true);
         return;
     }
-    lookup_mixed(burst, next_hop);
-    BURST_FOREACH(i, burst->mask)
+    BURST_FOREACH(i, failed)
+        burst_drop(worker, burst, i, &route_stage.drops, ROUTE_REVERSE_PATH);
+    lookup_mixed(burst, burst->mask & ~failed, next_hop);
+    BURST_FOREACH(i, burst->mask & ~failed)
         route_one(worker, burst, i, next_hop[i], false);
 }

@@ -876,6 +876,11 @@ static void review_some(struct event_timer *timer) {
         event_timer_start(timer, 1);
 }
 
+static void review_live(void) {
+    review_cursor = 0;
+    event_timer_start(&review_timer, 0);
+}
+
 /* --- in force --- */
 
 static void publish(void) {
@@ -891,8 +896,7 @@ static void publish(void) {
     /* Without NAT the last rules stay until no worker looks at them: see release_nat(). */
     if (old && new)
         rcu_retire(NULL, free_retired, NULL, old, 0);
-    review_cursor = 0;
-    event_timer_start(&review_timer, 0);
+    review_live();
 }
 
 static struct event_timer publish_timer;
@@ -943,6 +947,7 @@ static int init_nat(void) {
     arp_answers_for = answers_for;
     session_set_translator(&nat_translator);
     session_want(nat_wanted);
+    session_on_look_again(review_live);
     interface_listen(&listener);
     return 0;
 }

@@ -160,10 +160,10 @@ static bool choose_destination(struct worker *worker, struct rte_mbuf *mbuf,
 
 /* --- sources --- */
 
-static void set_source(struct session_new *new, uint32_t address, uint16_t port) {
-    new->source = address;
-    new->source_port = port;
-    new->flags |= FLOW_SOURCE;
+static void set_source(struct session_new *draft, uint32_t address, uint16_t port) {
+    draft->source = address;
+    draft->source_port = port;
+    draft->flags |= FLOW_SOURCE;
 }
 
 static void say_exhausted(const struct nat_source_rule *rule, uint32_t outside) {
@@ -181,29 +181,29 @@ static bool exhausted(struct worker *worker, const struct nat_source_rule *rule,
     return refuse(worker, NAT_PORTS_EXHAUSTED);
 }
 
-static bool map_independent(struct worker *worker, struct session_new *new,
+static bool map_independent(struct worker *worker, struct session_new *draft,
                             const struct nat_source_rule *rule, uint32_t outside, uint16_t first,
                             uint16_t last) {
-    uint8_t protocol = (uint8_t) new->key.v4.protocol_vrf;
+    uint8_t protocol = (uint8_t)draft->key.v4.protocol_vrf;
     struct nat_mapping wanted = {
-        .inside = new->key.v4.source,
+        .inside = draft->key.v4.source,
         .outside = outside,
-        .inside_port = new->key.v4.source_port,
-        .inside_vrf = new->vrf,
-        .outside_vrf = new->out_vrf,
+        .inside_port = draft->key.v4.source_port,
+        .inside_vrf = draft->vrf,
+        .outside_vrf = draft->out_vrf,
         .outside_interface = rule->out,
         .protocol = protocol,
         .flags = rule->endpoint_independent_filter ? MAPPING_OPEN : 0,
     };
     const struct nat_mapping *mapping;
 
-    if (new->attempt > 0)
+    if (draft->attempt > 0)
         return refuse(worker, NAT_CONFLICT); /* the mapping is what it is */
-    new->mapping = nat_mapping_of_inside(wanted.inside, wanted.inside_port, protocol,
-                                         wanted.inside_vrf, wanted.outside, wanted.outside_vrf);
-    if (new->mapping == MAPPING_NONE || !nat_mapping_hold(new->mapping)) {
+    draft->mapping = nat_mapping_of_inside(wanted.inside, wanted.inside_port, protocol,
+                                           wanted.inside_vrf, wanted.outside, wanted.outside_vrf);
+    if (draft->mapping == MAPPING_NONE || !nat_mapping_hold(draft->mapping)) {
         switch (nat_mapping_make(&wanted, first, last, random_of(&memories[worker->index]),
-                                 &new->mapping)) {
+                                 &draft->mapping)) {
         case NAT_PORT_OK:
             break;
         case NAT_PORT_NONE:
@@ -214,17 +214,18 @@ static bool map_independent(struct worker *worker, struct session_new *new,
             return refuse(worker, NAT_BUSY);
         }
     }
-    mapping = nat_mapping_get(new->mapping);
-    set_source(new, mapping->outside, mapping->outside_port);
+    mapping = nat_mapping_get(draft->mapping);
+    set_source(draft, mapping->outside, mapping->outside_port);
     return true;
 }
 
 /* Has the search for a port towards this destination failed a moment ago? It takes long, and
  * whoever has used up the ports tends to go on trying. */
-static uint64_t *exhausted_place(struct memory *memory, const struct session_new *new,
+static uint64_t *exhausted_place(struct memory *memory, const struct session_new *draft,
                                  uint32_t outside, uint64_t *identity, uint32_t **at) {
-    uint64_t value = ((uint64_t)outside << 32 | new->destination) ^
-                     ((uint64_t) new->destination_port << 20 | (uint8_t) new->key.v4.protocol_vrf);
+    uint64_t value =
+        ((uint64_t)outside << 32 | draft->destination) ^
+        ((uint64_t)draft->destination_port << 20 | (uint8_t)draft->key.v4.protocol_vrf);
     unsigned place;
 
     value *= UINT64_C(0x9e3779b97f4a7c15);
@@ -236,33 +237,33 @@ static uint64_t *exhausted_place(struct memory *memory, const struct session_new
 
 /* Any port will do that no session to the same destination has: lib/session knows. Ports that
  * mappings have are left alone. */
-static bool map_dependent(struct worker *worker, struct session_new *new,
+static bool map_dependent(struct worker *worker, struct session_new *draft,
                           const struct nat_source_rule *rule, uint32_t outside, uint16_t first,
                           uint16_t last) {
     struct memory *memory = &memories[worker->index];
-    uint16_t wanted = rte_be_to_cpu_16(new->key.v4.source_port);
+    uint16_t wanted = rte_be_to_cpu_16(draft->key.v4.source_port);
     unsigned range = (unsigned)(last - first) + 1;
     unsigned attempts = RTE_MIN((unsigned)PORT_ATTEMPTS, 2 * range + 1);
     uint32_t now = atomic_load_explicit(&session_clock, memory_order_relaxed), *at;
-    uint8_t protocol = (uint8_t) new->key.v4.protocol_vrf;
-    uint64_t identity, *place = exhausted_place(memory, new, outside, &identity, &at);
+    uint8_t protocol = (uint8_t)draft->key.v4.protocol_vrf;
+    uint64_t identity, *place = exhausted_place(memory, draft, outside, &identity, &at);
 
     if (*place == identity && *at == now)
         return exhausted(worker, rule, outside);
-    for (; new->attempt < attempts; new->attempt++) {
+    for (; draft->attempt < attempts; draft->attempt++) {
         unsigned port = wanted;
 
-        if (new->attempt > 0 || wanted < first || wanted > last) {
+        if (draft->attempt > 0 || wanted < first || wanted > last) {
             /* A small range is tried from one end to the other, so that none is overlooked. */
             port = first +
-                   (2 * range < PORT_ATTEMPTS ? new->attempt % range : random_of(memory) % range);
+                   (2 * range < PORT_ATTEMPTS ? draft->attempt % range : random_of(memory) % range);
             if (((port ^ wanted) & 1) && range > 2 * PORT_ATTEMPTS && protocol != IPPROTO_ICMP)
                 port = port < last ? port + 1 : port - 1;
         }
         if (rule->shares_mapped && nat_mapping_of_outside(outside, rte_cpu_to_be_16((uint16_t)port),
-                                                          protocol, new->out_vrf) != MAPPING_NONE)
+                                                          protocol, draft->out_vrf) != MAPPING_NONE)
             continue;
-        set_source(new, outside, rte_cpu_to_be_16((uint16_t)port));
+        set_source(draft, outside, rte_cpu_to_be_16((uint16_t)port));
         return true;
     }
     *place = identity;
@@ -271,74 +272,74 @@ static bool map_dependent(struct worker *worker, struct session_new *new,
 }
 
 /* Protocols without ports that could be told apart keep one session per pair of addresses. */
-static bool map_address(struct worker *worker, struct session_new *new, uint32_t outside) {
-    if (new->attempt > 0)
+static bool map_address(struct worker *worker, struct session_new *draft, uint32_t outside) {
+    if (draft->attempt > 0)
         return refuse(worker, NAT_CONFLICT);
-    set_source(new, outside, new->key.v4.source_port);
+    set_source(draft, outside, draft->key.v4.source_port);
     return true;
 }
 
-static bool apply_rule(struct worker *worker, struct session_new *new,
+static bool apply_rule(struct worker *worker, struct session_new *draft,
                        const struct nat_source_rule *rule) {
-    uint8_t protocol = (uint8_t) new->key.v4.protocol_vrf;
+    uint8_t protocol = (uint8_t)draft->key.v4.protocol_vrf;
     uint32_t outside;
     uint16_t first, last;
 
-    if (!nat_share_of(rule, new->key.v4.source, &outside, &first, &last))
+    if (!nat_share_of(rule, draft->key.v4.source, &outside, &first, &last))
         return refuse(worker, rule->pool_size == 0 ? NAT_NO_ADDRESS : NAT_NO_BLOCK);
     if (!has_ports(protocol) && protocol != IPPROTO_ICMP)
-        return map_address(worker, new, outside);
+        return map_address(worker, draft, outside);
     if (rule->endpoint_dependent)
-        return map_dependent(worker, new, rule, outside, first, last);
-    return map_independent(worker, new, rule, outside, first, last);
+        return map_dependent(worker, draft, rule, outside, first, last);
+    return map_independent(worker, draft, rule, outside, first, last);
 }
 
-static bool choose_source(struct worker *worker, struct session_new *new) {
+static bool choose_source(struct worker *worker, struct session_new *draft) {
     const struct nat_rules *rules = rules_now();
-    const struct hairpin *hairpin = new->translation;
+    const struct hairpin *hairpin = draft->translation;
     bool turned =
-        hairpin && hairpin->is_hairpin && hairpin->outside_interface != new->out_interface;
-    uint8_t protocol = (uint8_t) new->key.v4.protocol_vrf;
+        hairpin && hairpin->is_hairpin && hairpin->outside_interface != draft->out_interface;
+    uint8_t protocol = (uint8_t)draft->key.v4.protocol_vrf;
     struct nat_packet packet = {
-        .source = new->key.v4.source,
-        .destination = turned ? hairpin->outside : new->destination,
-        .source_port = new->key.v4.source_port,
-        .destination_port = new->destination_port,
+        .source = draft->key.v4.source,
+        .destination = turned ? hairpin->outside : draft->destination,
+        .source_port = draft->key.v4.source_port,
+        .destination_port = draft->destination_port,
         .protocol = protocol,
         .has_ports = has_ports(protocol),
-        .in = new->in_interface,
-        .out = turned ? hairpin->outside_interface : new->out_interface,
+        .in = draft->in_interface,
+        .out = turned ? hairpin->outside_interface : draft->out_interface,
     };
     const struct nat_static_rule *fixed = nat_static_inside(rules, packet.source);
     const struct nat_source_rule *rule;
 
     /* A session that comes in from the outside through a mapping lives on it. A hairpin lives on
      * that of its source: the other one is kept by those who sit behind it. */
-    if (new->mapping != MAPPING_NONE &&new->attempt == 0 &&
-        (turned || !nat_mapping_hold(new->mapping))) {
-        new->mapping = MAPPING_NONE;
+    if (draft->mapping != MAPPING_NONE && draft->attempt == 0 &&
+        (turned || !nat_mapping_hold(draft->mapping))) {
+        draft->mapping = MAPPING_NONE;
         if (!turned)
             return refuse(worker, NAT_NO_MAPPING);
     }
-    if (fixed && fixed->interface == packet.out && fixed->vrf == new->vrf) {
-        if (new->attempt > 0)
+    if (fixed && fixed->interface == packet.out && fixed->vrf == draft->vrf) {
+        if (draft->attempt > 0)
             return refuse(worker, NAT_CONFLICT);
-        set_source(new, fixed->outside, new->key.v4.source_port);
+        set_source(draft, fixed->outside, draft->key.v4.source_port);
         return true;
     }
-    if (new->flags & FLOW_DESTINATION && !turned)
-        return new->attempt == 0 || refuse(worker, NAT_CONFLICT); /* from the outside */
+    if (draft->flags & FLOW_DESTINATION && !turned)
+        return draft->attempt == 0 || refuse(worker, NAT_CONFLICT); /* from the outside */
     rule = nat_match_source(rules, &packet);
     if (rule && rule->target != NAT_TO_NONE)
-        return apply_rule(worker, new, rule);
+        return apply_rule(worker, draft, rule);
     /* Answers have to come back this way. */
     if (turned && !rule) {
         static const struct nat_source_rule any = {
             .name = "hairpin", .port_first = NAT_PORT_FIRST, .port_last = NAT_PORT_LAST};
 
-        return map_dependent(worker, new, &any, hairpin->outside, NAT_PORT_FIRST, NAT_PORT_LAST);
+        return map_dependent(worker, draft, &any, hairpin->outside, NAT_PORT_FIRST, NAT_PORT_LAST);
     }
-    return new->attempt == 0 || refuse(worker, NAT_CONFLICT);
+    return draft->attempt == 0 || refuse(worker, NAT_CONFLICT);
 }
 
 static bool wants_source(const struct flow_key4 *key, uint16_t in, uint16_t out) {
@@ -358,6 +359,39 @@ static bool wants_source(const struct flow_key4 *key, uint16_t in, uint16_t out)
     return rule && rule->target != NAT_TO_NONE;
 }
 
+/* The mapping that outbound packets of the session have, or that it came in by. The rules that it
+ * falls under now say whether it may; the review of live sessions asks about the rest. */
+static bool restore(struct session_new *draft, bool mapped) {
+    const struct nat_rules *rules = rules_now();
+    const struct flow_key4 *key = &draft->key.v4;
+    uint8_t protocol = (uint8_t)key->protocol_vrf;
+    bool outward = draft->flags & FLOW_SOURCE;
+    struct nat_mapping wanted = {
+        .inside = outward ? key->source : draft->destination,
+        .inside_port = outward ? key->source_port : draft->destination_port,
+        .outside = outward ? draft->source : key->destination,
+        .inside_vrf = outward ? draft->vrf : draft->out_vrf,
+        .outside_vrf = outward ? draft->out_vrf : draft->vrf,
+        .outside_interface = outward ? draft->out_interface : draft->in_interface,
+        .protocol = protocol,
+    };
+    uint16_t port = rte_be_to_cpu_16(outward ? draft->source_port : key->destination_port);
+    struct nat_packet packet = {.source = wanted.inside,
+                                .destination = outward ? draft->destination : key->source,
+                                .protocol = protocol,
+                                .in = outward ? draft->in_interface : draft->out_interface,
+                                .out = wanted.outside_interface};
+    const struct nat_source_rule *rule = nat_match_source(rules, &packet);
+
+    if (!mapped)
+        return true;
+    if (!rule || rule->endpoint_dependent)
+        return false;
+    wanted.flags = rule->endpoint_independent_filter ? MAPPING_OPEN : 0;
+    return nat_mapping_make(&wanted, port, port, 0, &draft->mapping) == NAT_PORT_OK &&
+           nat_mapping_get(draft->mapping)->outside_port == rte_cpu_to_be_16(port);
+}
+
 static void untranslatable(struct worker *worker) {
     refuse(worker, NAT_NO_MAPPING);
 }
@@ -367,5 +401,6 @@ const struct session_translator nat_translator = {
     .source = choose_source,
     .wants_source = wants_source,
     .untranslatable = untranslatable,
+    .restore = restore,
     .ended = nat_mapping_release,
 };

@@ -201,10 +201,9 @@ const struct session_burst *session_burst_of(const struct worker *worker);
 
 /* A new session, before it is in the table. */
 struct session_new {
-    struct rte_mbuf *mbuf;
     union flow_key key; /* of its first packet as it came in */
     uint8_t flags;      /* FLOW_IPV6, FLOW_DESTINATION, FLOW_SOURCE */
-    uint8_t tcp_flags;
+    uint8_t tcp_flags, traffic_class;
     bool local; /* for the router itself */
     bool from_router;
     uint16_t in_interface, out_interface, vrf, out_vrf;
@@ -226,12 +225,15 @@ struct session_translator {
     /* Behind the firewall: another source? Sets source, source_port, FLOW_SOURCE, mapping. Called
      * again, with `attempt` one higher, while the answers' key is taken. False: dropped, counted.
      */
-    bool (*source)(struct worker *worker, struct session_new *new);
+    bool (*source)(struct worker *worker, struct session_new *draft);
     /* Would `source` translate packets with this key? */
     bool (*wants_source)(const struct flow_key4 *key, uint16_t in_interface,
                          uint16_t out_interface);
     /* Counts one that should be but cannot; the caller drops it. */
     void (*untranslatable)(struct worker *worker);
+    /* A session from before a restart, source and destination as they were: may it be so still?
+     * Takes the same mapping if it had one. Control thread, while no worker runs. */
+    bool (*restore)(struct session_new *draft, bool mapped);
     /* The session with this mapping is gone, or never came to be. */
     void (*ended)(uint32_t mapping);
 };
@@ -284,5 +286,14 @@ void session_totals(struct session_totals *out);
 void session_walk(uint32_t *cursor, uint32_t max,
                   bool (*visit)(uint32_t number, const struct session *session, void *context),
                   void *context);
+/* Who judges live sessions (firewall, NAT) leaves here what starts to do so. */
+void session_on_look_again(void (*look)(void));
+/* Writes all sessions to the file, and takes those of a file back: before the workers start, with
+ * the configuration in force. A file that is damaged or of another version is refused with a
+ * message, one that is not there is none. 0 or negative errno; the log has been told. */
+int session_save(const char *path);
+int session_load(const char *path);
+/* Where they are to be kept: the configured file, or `beside` if none is; NULL: nowhere. */
+const char *session_file(const char *beside);
 /* Ends a session: no packet of it passes any more as part of it. */
 void session_end(uint32_t number);

@@ -1,4 +1,5 @@
 /* The section "sessions" of router.json: size of the table, timeouts, limits. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "core/section.h"
@@ -11,6 +12,7 @@ enum { TIMEOUT_MAX = 7 * 86400 };
  * (UDP not below 2 minutes, 5 recommended), RFC 5508 REQ-2 (ICMP 60 seconds). */
 static const struct session_settings defaults = {
     .size = SESSIONS_DEFAULT,
+    .keep = true,
     .timeouts =
         {
             [SESSION_TCP_OPENING] = 240,
@@ -49,8 +51,21 @@ static void decode_limits(const struct decode *d, struct session_settings *setti
     decode_member_u32(d, "new_per_second_per_source", 0, SESSIONS_MAX, &settings->rate_per_source);
 }
 
+static void decode_file(const struct decode *d, char file[SESSION_PATH_TEXT]) {
+    const char *path;
+
+    if (!decode_string(d, &path))
+        return;
+    if (path[0] != '/' || strlen(path) >= SESSION_PATH_TEXT)
+        decode_problem(d, "expected an absolute path of less than %d characters",
+                       SESSION_PATH_TEXT);
+    else
+        snprintf(file, SESSION_PATH_TEXT, "%s", path);
+}
+
 static void *sessions_decode(struct decode *d) {
-    static const char *const keys[] = {"size", "timeouts", "tcp_pickup", "limits", NULL};
+    static const char *const keys[] = {"size", "timeouts", "tcp_pickup", "limits",
+                                       "keep", "file",     NULL};
     struct session_settings *settings = malloc(sizeof(*settings));
     struct decode member;
 
@@ -62,6 +77,9 @@ static void *sessions_decode(struct decode *d) {
     decode_only_keys(d, keys);
     decode_member_u32(d, "size", SESSIONS_MIN, SESSIONS_MAX, &settings->size);
     decode_member_bool(d, "tcp_pickup", &settings->tcp_pickup);
+    decode_member_bool(d, "keep", &settings->keep);
+    if (decode_member(d, "file", &member))
+        decode_file(&member, settings->file);
     if (decode_member(d, "timeouts", &member))
         decode_timeouts(&member, settings);
     if (decode_member(d, "limits", &member))
@@ -81,6 +99,9 @@ static void sessions_release(const struct config *old, const struct config *new)
     if (!session_wanted())
         session_free();
 }
+
+/* NULL when nothing is configured. */
+static const struct session_settings *in_force;
 
 static struct config_section sessions_section = {
     .name = "sessions",
@@ -109,4 +130,11 @@ static void sessions_commit(const struct config *old, const struct config *new) 
     (void)old;
     if (settings)
         session_set(settings);
+    in_force = settings;
+}
+
+const char *session_file(const char *beside) {
+    if (!in_force || !in_force->keep)
+        return NULL;
+    return in_force->file[0] ? in_force->file : beside;
 }

@@ -40,6 +40,8 @@ static inline void session_drop_count(struct worker *worker, enum session_drop r
     counters_drop(worker->counters, &session_drops, reason);
 }
 
+enum { SESSION_PATH_TEXT = 1024 };
+
 /* As configured. */
 struct session_settings {
     uint32_t size;                     /* sessions at most */
@@ -47,6 +49,8 @@ struct session_settings {
     bool tcp_pickup;                   /* sessions may begin in mid-stream */
     uint32_t per_source;               /* sessions per source address; 0 = no limit */
     uint32_t rate_per_source;          /* new ones per second; 0 = no limit */
+    bool keep;                         /* in a file, over a restart */
+    char file[SESSION_PATH_TEXT];      /* "" = the default */
 };
 
 /* The settings in force, with timeouts in ticks; written by the control thread. */
@@ -94,6 +98,17 @@ extern struct session_worker *session_workers;
 /* The next session_need() makes a table of the size that these settings name. */
 void session_prepare_settings(const struct session_settings *settings);
 void session_set(const struct session_settings *settings);
+/* What a session was before a restart. */
+struct session_restored {
+    uint8_t state, flags;
+    bool mapped;
+    uint32_t idle, age; /* ticks */
+    uint64_t packets[2], bytes[2];
+};
+/* Makes it again. Control thread, while no worker runs. False: it is not possible any more. */
+bool session_reopen(struct session_new *draft, const struct session_restored *restored);
+/* Has all live sessions judged. */
+void session_look_again(void);
 /* Frees all that there is. No worker has the session stages any more. */
 void session_free(void);
 

@@ -13,72 +13,72 @@ static const struct session_translator *translator;
 
 /* --- a new session --- */
 
-static void give_back_mapping(const struct session_new *new) {
-    if (new->mapping != 0 && translator)
-        translator->ended(new->mapping);
+static void give_back_mapping(const struct session_new *draft) {
+    if (draft->mapping != 0 && translator)
+        translator->ended(draft->mapping);
 }
 
-static void set_forward(struct flow *flow, const struct session_new *new) {
-    if (new->flags & FLOW_IPV6) {
-        flow->key6 = new->key.v6;
+static void set_forward(struct flow *flow, const struct session_new *draft) {
+    if (draft->flags & FLOW_IPV6) {
+        flow->key6 = draft->key.v6;
     } else {
-        flow->key4 = new->key.v4;
-        session_set_rewrite(flow, new->source, new->source_port, new->destination,
-                            new->destination_port);
+        flow->key4 = draft->key.v4;
+        session_set_rewrite(flow, draft->source, draft->source_port, draft->destination,
+                            draft->destination_port);
     }
-    flow->flags = new->flags;
+    flow->flags = draft->flags;
 }
 
 /* The key of answers, and what undoes the translation in them. */
-static void set_backward(struct flow *flow, const struct session_new *new) {
-    if (new->flags & FLOW_IPV6) {
-        flow->key6 = session_key_reversed(&new->key, true).v6;
+static void set_backward(struct flow *flow, const struct session_new *draft) {
+    if (draft->flags & FLOW_IPV6) {
+        flow->key6 = session_key_reversed(&draft->key, true).v6;
         flow->key6.protocol_vrf =
-            flow_protocol_vrf((uint8_t) new->key.v6.protocol_vrf, new->out_vrf);
+            flow_protocol_vrf((uint8_t)draft->key.v6.protocol_vrf, draft->out_vrf);
         flow->flags = FLOW_IPV6;
         return;
     }
     flow->key4 = (struct flow_key4){
-        .source = new->destination,
-        .destination = new->source,
-        .source_port = new->destination_port,
-        .destination_port = new->source_port,
-        .protocol_vrf = flow_protocol_vrf((uint8_t) new->key.v4.protocol_vrf, new->out_vrf),
+        .source = draft->destination,
+        .destination = draft->source,
+        .source_port = draft->destination_port,
+        .destination_port = draft->source_port,
+        .protocol_vrf = flow_protocol_vrf((uint8_t)draft->key.v4.protocol_vrf, draft->out_vrf),
     };
-    session_set_rewrite(flow, new->key.v4.destination, new->key.v4.destination_port,
-                        new->key.v4.source, new->key.v4.source_port);
-    flow->flags = (uint8_t)((new->flags &FLOW_DESTINATION ? FLOW_SOURCE : 0) |
-                            (new->flags &FLOW_SOURCE ? FLOW_DESTINATION : 0));
-    if (new->out_vrf != new->vrf) {
-        flow->rewrite.vrf = new->vrf;
+    session_set_rewrite(flow, draft->key.v4.destination, draft->key.v4.destination_port,
+                        draft->key.v4.source, draft->key.v4.source_port);
+    flow->flags = (uint8_t)((draft->flags & FLOW_DESTINATION ? FLOW_SOURCE : 0) |
+                            (draft->flags & FLOW_SOURCE ? FLOW_DESTINATION : 0));
+    if (draft->out_vrf != draft->vrf) {
+        flow->rewrite.vrf = draft->vrf;
         flow->flags |= FLOW_OTHER_VRF;
     }
 }
 
 /* Chooses a source until the key of the answers is free, and puts that into the table. The forward
  * flow is ready then. */
-static enum session_drop insert_backward(struct worker *worker, struct session_new *new,
+static enum session_drop insert_backward(struct worker *worker, struct session_new *draft,
                                          uint32_t number) {
     struct flow *flow = &session_flows[number * 2 + 1];
-    bool ipv6 = new->flags &FLOW_IPV6;
+    bool ipv6 = draft->flags & FLOW_IPV6;
 
-    for (;; new->attempt++) {
+    for (;; draft->attempt++) {
         union flow_key key;
         uint32_t found;
         uint64_t hash;
         int error;
 
-        if (session_translator_in_use && !ipv6 && !new->local && !new->from_router &&
-            !session_translator_in_use->source(worker, new))
+        if (session_translator_in_use && !ipv6 && !draft->local && !draft->from_router &&
+            !session_translator_in_use->source(worker, draft))
             return SESSION_TAKEN; /* counted by the translator */
-        set_backward(flow, new);
+        set_backward(flow, draft);
         if (ipv6)
             key.v6 = flow->key6;
         else
             key.v4 = flow->key4;
         hash = flow_key_hash(&key, ipv6);
         rte_prefetch0(&session_table.buckets[hash_bucket(hash)]);
-        set_forward(&session_flows[number * 2], new); /* while the bucket is on its way */
+        set_forward(&session_flows[number * 2], draft); /* while the bucket is on its way */
         error = session_table_insert(number * 2 + 1, hash, &found);
         if (error == 0)
             return SESSION_PASS;
@@ -86,48 +86,46 @@ static enum session_drop insert_backward(struct worker *worker, struct session_n
             return SESSION_DROP_BUSY;
         if (error == -ENOSPC)
             return SESSION_DROP_BUCKET_FULL;
-        if (!(new->flags &FLOW_SOURCE) || new->attempt == TRANSLATION_ATTEMPTS)
+        if (!(draft->flags & FLOW_SOURCE) || draft->attempt == TRANSLATION_ATTEMPTS)
             return SESSION_DROP_CONFLICT;
     }
 }
 
 /* Fills in session and flows. The state comes last: whoever sees it sees the rest. */
-static void fill_in(struct session *session, const struct session_new *new, uint32_t source) {
-    uint8_t protocol =
-        (uint8_t)(new->flags &FLOW_IPV6 ? new->key.v6.protocol_vrf : new->key.v4.protocol_vrf);
-    bool picked_up = protocol == IPPROTO_TCP && !(new->tcp_flags &TCP_SYN);
-    const uint8_t *packet = packet_l3(new->mbuf, const uint8_t *);
+static void fill_in(struct session *session, const struct session_new *draft, uint32_t source) {
+    uint8_t protocol = (uint8_t)(draft->flags & FLOW_IPV6 ? draft->key.v6.protocol_vrf
+                                                          : draft->key.v4.protocol_vrf);
+    bool picked_up = protocol == IPPROTO_TCP && !(draft->tcp_flags & TCP_SYN);
     enum session_state state = session_first_state(protocol, picked_up);
 
     session->created = atomic_load_explicit(&session_clock, memory_order_relaxed);
     session->protocol = protocol;
-    session->flags =
-        (uint8_t)((new->local ? SESSION_LOCAL : 0) | (new->from_router ? SESSION_FROM_ROUTER : 0) |
-                  (picked_up ? SESSION_PICKED_UP : 0));
-    session->traffic_class =
-        new->flags &FLOW_IPV6 ? (uint8_t)(rte_be_to_cpu_16(load16(packet)) >> 4) : packet[1];
-    session->in_interface = new->in_interface;
-    session->out_interface = new->local ? 0 : new->out_interface;
-    session->rule = new->rule;
+    session->flags = (uint8_t)((draft->local ? SESSION_LOCAL : 0) |
+                               (draft->from_router ? SESSION_FROM_ROUTER : 0) |
+                               (picked_up ? SESSION_PICKED_UP : 0));
+    session->traffic_class = draft->traffic_class;
+    session->in_interface = draft->in_interface;
+    session->out_interface = draft->local ? 0 : draft->out_interface;
+    session->rule = draft->rule;
     session->source = source;
     __atomic_store_n(&session->state, (uint8_t)state, __ATOMIC_RELEASE);
 }
 
-static void unwind(struct worker *worker, const struct session_new *new, uint32_t number,
+static void unwind(struct worker *worker, const struct session_new *draft, uint32_t number,
                    uint32_t source) {
     session_source_give(source);
-    give_back_mapping(new);
+    give_back_mapping(draft);
     session_give_unused(worker->index, number);
 }
 
 /* SESSION_PASS with the forward flow in *flow; it may be of a session that another worker has just
  * opened. */
-static enum session_drop open_session(struct worker *worker, struct session_new *new,
+static enum session_drop open_session(struct worker *worker, struct session_new *draft,
                                       uint32_t *flow) {
     struct session_worker *own = &session_workers[worker->index];
-    bool ipv6 = new->flags &FLOW_IPV6;
+    bool ipv6 = draft->flags & FLOW_IPV6;
     uint32_t number, source = 0, found;
-    enum session_drop result = session_source_take(&new->key, ipv6, &source);
+    enum session_drop result = session_source_take(&draft->key, ipv6, &source);
     struct flow *forward;
     int error;
 
@@ -140,23 +138,23 @@ static enum session_drop open_session(struct worker *worker, struct session_new 
         session_evict(worker);
         return SESSION_DROP_TABLE_FULL;
     }
-    result = insert_backward(worker, new, number);
+    result = insert_backward(worker, draft, number);
     if (result != SESSION_PASS) {
-        unwind(worker, new, number, source);
+        unwind(worker, draft, number, source);
         return result;
     }
     forward = &session_flows[number * 2];
     forward->last = forward[1].last = atomic_load_explicit(&session_clock, memory_order_relaxed);
-    fill_in(&sessions[number], new, source);
-    sessions[number].mapping = new->mapping;
+    fill_in(&sessions[number], draft, source);
+    sessions[number].mapping = draft->mapping;
     if (sessions[number].state != SESSION_TCP_OPENING)
         forward->flags |= FLOW_QUICK; /* nothing that comes this way changes the state */
-    error = session_table_insert(number * 2, flow_key_hash(&new->key, ipv6), &found);
+    error = session_table_insert(number * 2, flow_key_hash(&draft->key, ipv6), &found);
     if (error != 0) {
         sessions[number].state = SESSION_ENDING;
         if (session_table_remove(number * 2 + 1) == 0) {
             session_source_give(source);
-            give_back_mapping(new);
+            give_back_mapping(draft);
             session_give(worker->index, number); /* readers may have seen the backward flow */
         } else {                                 /* the bucket is busy: the sweep tries again */
             forward->flags |= FLOW_DEAD;
@@ -180,6 +178,13 @@ static enum session_drop open_session(struct worker *worker, struct session_new 
     return SESSION_PASS;
 }
 
+static uint8_t traffic_class_of(struct rte_mbuf *mbuf) {
+    const uint8_t *packet = packet_l3(mbuf, const uint8_t *);
+
+    return packet_meta(mbuf)->flags & PACKET_IPV6 ? (uint8_t)(rte_be_to_cpu_16(load16(packet)) >> 4)
+                                                  : packet[1];
+}
+
 static bool is_local(const struct packet_meta *meta) {
     const struct next_hop *hop = next_hop_get(meta->next_hop);
 
@@ -193,11 +198,11 @@ static enum session_open_result open_miss(struct worker *worker, struct rte_mbuf
     struct session_miss *miss = &own->miss[i];
     struct packet_meta *meta = packet_meta(mbuf);
     bool local = is_local(meta);
-    struct session_new new = {
-        .mbuf = mbuf,
+    struct session_new draft = {
         .key = miss->key,
         .flags = miss->flags,
         .tcp_flags = miss->tcp_flags,
+        .traffic_class = traffic_class_of(mbuf),
         .local = local,
         .in_interface = meta->in_interface,
         .out_interface = meta->out_interface,
@@ -216,7 +221,7 @@ static enum session_open_result open_miss(struct worker *worker, struct rte_mbuf
         meta->l4_protocol == IPPROTO_TCP ? session_may_begin(miss->tcp_flags) : SESSION_PASS;
 
     if (result == SESSION_PASS)
-        result = open_session(worker, &new, &number);
+        result = open_session(worker, &draft, &number);
 
     if (meta->flags & PACKET_FRAGMENT)
         session_fragment_first(worker, mbuf, &miss->key, number);
@@ -267,6 +272,61 @@ void session_refuse(struct worker *worker, struct burst *burst, unsigned i) {
                                &session_workers[worker->index].burst.miss[i].key, SESSION_NONE);
 }
 
+/* --- from before a restart --- */
+
+static void set_past(uint32_t number, const struct session_restored *restored) {
+    uint32_t now = atomic_load(&session_clock);
+    struct flow *flow = &session_flows[number * 2];
+    bool both = restored->state == SESSION_TCP_ESTABLISHED || restored->state == SESSION_UDP;
+
+    for (unsigned way = 0; way < 2; way++) {
+        flow[way].packets = restored->packets[way];
+        flow[way].bytes = restored->bytes[way];
+        flow[way].last = now - restored->idle;
+        if (both)
+            flow[way].flags |= FLOW_QUICK;
+    }
+    sessions[number].created = now - restored->age;
+    sessions[number].flags = restored->flags;
+    sessions[number].state = restored->state;
+}
+
+bool session_reopen(struct session_new *draft, const struct session_restored *restored) {
+    bool translated = draft->flags & (FLOW_SOURCE | FLOW_DESTINATION),
+         ipv6 = draft->flags & FLOW_IPV6;
+    uint32_t number = session_take(0), source = 0, found;
+    union flow_key key;
+
+    if (number == SESSION_NONE)
+        return false;
+    session_source_take(&draft->key, ipv6, &source);
+    if (translated && (!session_translator_in_use ||
+                       !session_translator_in_use->restore(draft, restored->mapped))) {
+        unwind(0, draft, number, source);
+        return false;
+    }
+    set_forward(&session_flows[number * 2], draft);
+    set_backward(&session_flows[number * 2 + 1], draft);
+    if (ipv6)
+        key.v6 = session_flows[number * 2 + 1].key6;
+    else
+        key.v4 = session_flows[number * 2 + 1].key4;
+    if (session_table_insert(number * 2 + 1, flow_key_hash(&key, ipv6), &found) != 0) {
+        unwind(0, draft, number, source);
+        return false;
+    }
+    fill_in(&sessions[number], draft, source);
+    set_past(number, restored);
+    sessions[number].mapping = draft->mapping;
+    if (session_table_insert(number * 2, flow_key_hash(&draft->key, ipv6), &found) != 0) {
+        session_table_remove(number * 2 + 1);
+        unwind(0, draft, number, source);
+        return false;
+    }
+    session_workers[0].opened++;
+    return true;
+}
+
 /* --- packets of the host --- */
 
 bool session_from_host(struct worker *worker, struct rte_mbuf *mbuf) {
@@ -282,11 +342,11 @@ bool session_from_host(struct worker *worker, struct rte_mbuf *mbuf) {
     number = session_table_find(&miss.key, miss.flags & FLOW_IPV6,
                                 flow_key_hash(&miss.key, miss.flags & FLOW_IPV6));
     if (number == SESSION_NONE) {
-        struct session_new new = {
-            .mbuf = mbuf,
+        struct session_new draft = {
             .key = miss.key,
             .flags = miss.flags,
             .tcp_flags = miss.tcp_flags,
+            .traffic_class = traffic_class_of(mbuf),
             .from_router = true,
             .out_interface = meta->out_interface,
             .vrf = meta->vrf,
@@ -300,7 +360,7 @@ bool session_from_host(struct worker *worker, struct rte_mbuf *mbuf) {
         /* What belongs to no session, say the RST for a port that is closed, passes without one. */
         if (meta->l4_protocol == IPPROTO_TCP && session_may_begin(miss.tcp_flags) != SESSION_PASS)
             return true;
-        result = open_session(worker, &new, &number);
+        result = open_session(worker, &draft, &number);
         if (result != SESSION_PASS) {
             session_drop_count(worker, result);
             return false;
@@ -373,8 +433,8 @@ void session_want(bool (*wanted)(void)) {
     }
 }
 
-void session_set_translator(const struct session_translator *new) {
-    translator = new;
+void session_set_translator(const struct session_translator *draft) {
+    translator = draft;
 }
 
 void session_translate(bool on) {
@@ -391,4 +451,20 @@ bool session_wanted(void) {
             return session_flows != NULL;
     }
     return false;
+}
+
+static void (*lookers[WANTERS_MAX])(void);
+
+void session_on_look_again(void (*look)(void)) {
+    for (unsigned i = 0; i < WANTERS_MAX; i++) {
+        if (!lookers[i]) {
+            lookers[i] = look;
+            return;
+        }
+    }
+}
+
+void session_look_again(void) {
+    for (unsigned i = 0; i < WANTERS_MAX && lookers[i]; i++)
+        lookers[i]();
 }

@@ -196,17 +196,17 @@ static int insert_locked(struct bucket *bucket, uint32_t home, uint32_t flow, ui
 }
 
 int session_table_insert(uint32_t flow, uint64_t hash, uint32_t *found) {
-    const struct flow *new = &session_flows[flow];
+    const struct flow *added = &session_flows[flow];
     uint32_t home = hash_bucket(hash);
     struct bucket *bucket = &session_table.buckets[home];
-    bool ipv6 = new->flags &FLOW_IPV6;
+    bool ipv6 = added->flags & FLOW_IPV6;
     union flow_key key;
     int error = -EEXIST;
 
     if (ipv6)
-        key.v6 = new->key6;
+        key.v6 = added->key6;
     else
-        key.v4 = new->key4;
+        key.v4 = added->key4;
     if (!try_lock(bucket))
         return -EBUSY;
     *found = session_table_find(&key, ipv6, hash);
