@@ -2,7 +2,7 @@
  * Stage `session`: finds each packet's flow, follows TCP's state, counts, and rewrites
  * destinations.
  *
- * A burst of plain IPv4 goes in three passes, each of which leaves the memory that the next one
+ * A burst of plain packets goes in three passes, each of which leaves the memory that the next one
  * needs on its way into the cache: keys and hashes (buckets), signatures (flows), flows. The key is
  * read with one load of 16 bytes from source address to ports; put together field by field it would
  * wait for the stores before the load could see them, which costs more than everything else here.
@@ -232,6 +232,72 @@ static uint64_t plain_ipv4(struct rte_mbuf **packets, unsigned count_of, struct 
     return rest;
 }
 
+/* --- a burst of plain IPv6 --- */
+
+struct key6 {
+    __m128i source, destination;
+    uint64_t tail; /* ports, protocol and VRF */
+};
+
+static inline bool flow_has_key6(const struct flow *flow, const struct key6 *key) {
+    __m128i source = _mm_load_si128((const __m128i *)flow->key6.source);
+    __m128i destination = _mm_load_si128((const __m128i *)flow->key6.destination);
+    __m128i differs = _mm_or_si128(_mm_xor_si128(source, key->source),
+                                   _mm_xor_si128(destination, key->destination));
+
+    return _mm_testz_si128(differs, differs) && load64(&flow->key6.source_port) == key->tail;
+}
+
+static inline bool is_ordinary6(const uint8_t *ip, uint32_t length) {
+    const uint8_t *transport = ip + IPV6_HEADER;
+
+    if (likely(ip[6] == IPPROTO_UDP))
+        return length >= ETHER_HEADER + IPV6_HEADER + 8;
+    return ip[6] == IPPROTO_TCP && length >= ETHER_HEADER + IPV6_HEADER + 20 &&
+           (transport[TCP_FLAGS] & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) == TCP_ACK;
+}
+
+static uint64_t plain_ipv6(struct rte_mbuf **packets, unsigned count_of, uint32_t vrf) {
+    struct key6 keys[BURST_MAX];
+    uint32_t flows[BURST_MAX];
+    uint64_t hashes[BURST_MAX];
+    uint64_t rest = 0;
+    uint32_t now = atomic_load_explicit(&session_clock, memory_order_relaxed);
+
+    for (unsigned i = 0; i < count_of; i++) {
+        const uint8_t *ip = rte_pktmbuf_mtod_offset(packets[i], const uint8_t *, ETHER_HEADER);
+        __m128i source = _mm_loadu_si128((const __m128i *)(ip + 8));
+        __m128i destination = _mm_loadu_si128((const __m128i *)(ip + 24));
+        uint64_t tail = load32(ip + IPV6_HEADER) | (uint64_t)(ip[6] | vrf << 16) << 32;
+
+        keys[i] = (struct key6){source, destination, tail};
+        hashes[i] = flow_hash6_of(source, destination, tail);
+        rte_prefetch0(&session_table.buckets[hash_bucket(hashes[i])]);
+    }
+    for (unsigned i = 0; i < count_of; i++) {
+        const struct bucket *bucket = &session_table.buckets[hash_bucket(hashes[i])];
+        uint32_t match = bucket_match(bucket, hash_signature(hashes[i]));
+
+        flows[i] = match ? bucket->flow[(unsigned)__builtin_ctz(match) / 2] : SESSION_NONE;
+        rte_prefetch0(&session_flows[flows[i]]);
+    }
+    for (unsigned i = 0; i < count_of; i++) {
+        struct flow *flow = &session_flows[flows[i]];
+        const uint8_t *ip = rte_pktmbuf_mtod_offset(packets[i], const uint8_t *, ETHER_HEADER);
+        const unsigned wanted = FLOW_QUICK | FLOW_IPV6;
+
+        if (unlikely(!flow_has_key6(flow, &keys[i]) ||
+                     (flow->flags & (wanted | FLOW_DEAD | FLOW_OTHER_VRF)) != wanted ||
+                     !is_ordinary6(ip, packets[i]->pkt_len))) {
+            rest |= UINT64_C(1) << i;
+            continue;
+        }
+        count(flow, packets[i], ETHER_HEADER, now);
+        packet_meta(packets[i])->session = flows[i];
+    }
+    return rest;
+}
+
 static void session_run(struct worker *worker, struct burst *burst) {
     struct session_burst *own = &session_workers[worker->index].burst;
     uint64_t rest = burst->mask;
@@ -240,6 +306,9 @@ static void session_run(struct worker *worker, struct burst *burst) {
     own->misses = own->sources = own->related = 0;
     if (likely(worker->burst_kind == BURST_PLAIN_IPV4 && burst_is_dense(burst)))
         rest = plain_ipv4(burst->packets, (unsigned)__builtin_popcountll(burst->mask), own,
+                          packet_meta(burst->packets[0])->vrf);
+    else if (worker->burst_kind == BURST_PLAIN_IPV6 && burst_is_dense(burst))
+        rest = plain_ipv6(burst->packets, (unsigned)__builtin_popcountll(burst->mask),
                           packet_meta(burst->packets[0])->vrf);
     if (unlikely(rest))
         some_packets(worker, burst, own, rest);

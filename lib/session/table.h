@@ -57,16 +57,21 @@ static inline uint64_t flow_hash4(__m128i key) {
     return flow_hash_rounds(_mm_xor_si128(key, session_table.secret[0]));
 }
 
-static inline uint64_t flow_hash6(const struct flow_key6 *key) {
-    __m128i state =
-        _mm_xor_si128(_mm_loadu_si128((const __m128i *)key->source), session_table.secret[0]);
+/* `tail` is the rest of an IPv6 key, as its last eight bytes stand in memory. */
+static inline uint64_t flow_hash6_of(__m128i source, __m128i destination, uint64_t tail) {
+    __m128i state = _mm_xor_si128(source, session_table.secret[0]);
 
     state = _mm_aesenc_si128(state, session_table.secret[2]);
-    state =
-        _mm_aesenc_si128(state, _mm_xor_si128(_mm_loadu_si128((const __m128i *)key->destination),
-                                              session_table.secret[1]));
-    state = _mm_xor_si128(state, _mm_loadl_epi64((const __m128i *)&key->source_port));
-    return flow_hash_rounds(state);
+    state = _mm_aesenc_si128(state, _mm_xor_si128(destination, session_table.secret[1]));
+    return flow_hash_rounds(_mm_xor_si128(state, _mm_cvtsi64_si128((long long)tail)));
+}
+
+static inline uint64_t flow_hash6(const struct flow_key6 *key) {
+    uint64_t tail;
+
+    memcpy(&tail, &key->source_port, sizeof(tail));
+    return flow_hash6_of(_mm_loadu_si128((const __m128i *)key->source),
+                         _mm_loadu_si128((const __m128i *)key->destination), tail);
 }
 
 static inline uint64_t flow_key_hash(const union flow_key *key, bool ipv6) {

@@ -2,6 +2,7 @@
 """Benchmarks of firewall and NAT: sessions.py BUILD_DIRECTORY CASE
 
   firewall      stateful firewall with 1,000 rules, 1,024 established flows, against testpmd io
+  firewall6     the same with IPv6
   nat-1k        source NAT and that firewall, 1,024 sessions, against testpmd io; then the translated answers
   nat-64k       64,512 sessions (1,024 hosts with 63 ports each, in random order); the same
   nat-1m        1,032,192 sessions (16,384 hosts with 63 ports each); the same, and memory per session
@@ -16,7 +17,7 @@ import statistics
 import sys
 import time
 
-from bench import PAIRS, ROUTER_MAC, SECONDS, Bench, paired, udp4, write_pcap
+from bench import PAIRS, ROUTER_MAC, SECONDS, Bench, paired, udp4, udp6, write_pcap
 from forwarding import lost, packed, resident_mib
 
 PORTS = 63          # per host
@@ -75,6 +76,28 @@ def answer_frames(count):
     random.Random(3).shuffle(order)
     for i in order:
         yield udp4(packed(remote(i)), packed(outside(i)), 53, flow(i)[1])
+
+
+def firewall6(bench):
+    frames = [udp6(packed(f"2001:db8:a::{i + 1:x}"), packed(f"2001:db8:{0x100 + i % ROUTES:x}::{i + 1:x}"), 1024 + i, 53)
+              for i in range(1024)]
+    forward = write_pcap(bench.path / "forward.pcap", frames)
+    other = write_pcap(bench.path / "one.pcap", frames[:1])
+    cycles = []
+    made = config(f"{forward},infinite_rx=1", other, 1024, False)
+    made["interfaces"]["in"]["addresses"].append("2001:db8:ffff:1::1/64")
+    made["interfaces"]["out"]["addresses"].append("2001:db8:ffff:2::1/64")
+    for i in range(ROUTES):
+        made["neighbours"].append({"interface": "out", "address": f"2001:db8:ffff:2::{i + 10:x}",
+                                   "mac": f"02:00:00:00:01:{i:02x}"})
+        made["routes"].append({"prefix": f"2001:db8:{0x100 + i:x}::/48", "via": f"2001:db8:ffff:2::{i + 10:x}"})
+
+    def out():
+        with bench.start_router(made) as router:
+            return measure(router, 1024, cycles)
+
+    paired("stateful firewall, 1,000 rules, 1,024 IPv6 flows / testpmd io", out, lambda: bench.testpmd(forward, other))
+    print("cycles per packet:", ", ".join(f"{stage} {value:.1f}" for stage, value in cycles[-1].items()))
 
 
 def config(capture, other, count, nat=True, rule_count=1000, extra=None):
@@ -227,6 +250,7 @@ def many_rules(bench):
 
 CASES = {
     "firewall": lambda bench: established(bench, "stateful firewall, 1,000 rules, 1,024 flows", 1024, False),
+    "firewall6": firewall6,
     "nat-1k": lambda bench: established(bench, "NAT and firewall, 1,024 sessions", 1024, True),
     "nat-64k": lambda bench: established(bench, "NAT and firewall, 64,512 sessions", 1024 * PORTS, True),
     "nat-1m": lambda bench: established(bench, "NAT and firewall, 1,032,192 sessions", 16384 * PORTS, True),
