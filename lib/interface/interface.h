@@ -30,8 +30,8 @@ enum {
     INTERFACE_TWIN = 1 << 1,      /* has a host twin: local packets go there */
 };
 
-/* Reverse path check of what comes in (RFC 3704): the source needs a route, and a strict one back by
- * the same interface. */
+/* Reverse path check of what comes in (RFC 3704): its source needs a route; when strict, one by the
+ * same interface. */
 enum reverse_path { REVERSE_PATH_OFF, REVERSE_PATH_LOOSE, REVERSE_PATH_STRICT };
 
 /* What workers need of one interface: one cache line. A packet may still be on its way to an

@@ -433,7 +433,8 @@ static void decode_tcp_mss(const struct decode *d, uint16_t *mss) {
     else if (json_is_string(d->value) && strcmp(json_string_value(d->value), "auto") == 0)
         *mss = TCP_MSS_AUTO;
     else
-        decode_problem(d, "expected an integer from %d to %d, or \"auto\"", TCP_MSS_MIN, UINT16_MAX);
+        decode_problem(d, "expected an integer from %d to %d, or \"auto\"", TCP_MSS_MIN,
+                       UINT16_MAX);
 }
 
 static void decode_reverse_path(const struct decode *d, enum reverse_path *mode) {

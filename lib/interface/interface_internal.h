@@ -43,7 +43,7 @@ struct interface_config {
     char device[PORT_DEVICE_TEXT];    /* "" for a VLAN */
     char parent[INTERFACE_NAME_TEXT]; /* of a VLAN */
     uint16_t vlan;
-    uint16_t mtu; /* never 0: the parent's, or the default, was filled in */
+    uint16_t mtu;     /* never 0: the parent's, or the default, was filled in */
     uint16_t tcp_mss; /* 0 = none; "auto" was filled in */
     enum reverse_path reverse_path;
     bool has_mac;
@@ -91,8 +91,9 @@ bool interface_config_uses_ipv6(const struct interface_config *config);
 int interfaces_config_find(const struct interfaces_config *config, const char *name);
 
 struct decode;
-/* Checks the interfaces against each other, fills in MTUs, what follows from them, and the connected
- * prefixes. `nodes` are the JSON values they come from. An MTU of MTU_WRONG had a problem already. */
+/* Checks the interfaces against each other, fills in MTUs, what follows from them, and the
+ * connected prefixes. `nodes` are the JSON values they come from. An MTU of MTU_WRONG had a problem
+ * already. */
 void interfaces_config_check(struct interfaces_config *config, const struct decode *nodes);
 enum { MTU_WRONG = 1 };
 

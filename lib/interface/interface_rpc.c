@@ -76,9 +76,8 @@ static json_t *interface_json(const struct interface *interface) {
         addresses_json(interface), "host_twin",
         interface->host_twin[0] ? interface->host_twin : NULL, "tcp_mss",
         interface->tcp_mss ? json_integer(interface->tcp_mss) : json_null(), "reverse_path",
-        reverse_path_names[interface->reverse_path], "rx_queues", (int)port->rx_queues,
-        "tx_queues", (int)port->tx_queues, "numa_node", port->numa_node, "counters",
-        counters_json(interface));
+        reverse_path_names[interface->reverse_path], "rx_queues", (int)port->rx_queues, "tx_queues",
+        (int)port->tx_queues, "numa_node", port->numa_node, "counters", counters_json(interface));
 }
 
 static json_t *interface_list(struct rpc_request *request) {

@@ -806,10 +806,16 @@ static bool source_stands(const struct nat_rules *rules, const struct session *s
     }
     for (unsigned i = 0; i < rules->source_count; i++) {
         packet.out = rules->sources[i].out;
+        packet.destination = key->destination;
         if (rule_gives(&rules->sources[i], &packet, outside))
             return true;
+        packet.destination = answers->source; /* a port forward to where sources are translated */
+        if (packet.out == session->out_interface &&
+            rule_gives(&rules->sources[i], &packet, outside))
+            return true;
     }
-    return is_interface_address(outside);
+    /* Without a rule a hairpin has the address that its packets were sent to. */
+    return answers->destination == key->destination && is_interface_address(outside);
 }
 
 /* Somebody outside came in by a mapping: would the inside still be mapped so, and open to all? */

@@ -327,8 +327,8 @@ static bool choose_source(struct worker *worker, struct session_new *draft) {
         set_source(draft, fixed->outside, draft->key.v4.source_port);
         return true;
     }
-    if (draft->flags & FLOW_DESTINATION && !turned)
-        return draft->attempt == 0 || refuse(worker, NAT_CONFLICT); /* from the outside */
+    if (draft->mapping != MAPPING_NONE) /* from the outside; it can hold no other one */
+        return draft->attempt == 0 || refuse(worker, NAT_CONFLICT);
     rule = nat_match_source(rules, &packet);
     if (rule && rule->target != NAT_TO_NONE)
         return apply_rule(worker, draft, rule);

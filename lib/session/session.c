@@ -5,6 +5,7 @@
 #include "core/event.h"
 #include "core/log.h"
 #include "l3/icmp.h"
+#include "session/session_event.h"
 #include "session/session_internal.h"
 
 static const char *const reasons[] = {
@@ -96,6 +97,7 @@ int session_need(struct problems *problems) {
 
 void session_free(void) {
     event_timer_stop(&clock_timer);
+    session_events_free();
     session_table_free();
     session_source_free();
     free_workers();
@@ -111,6 +113,8 @@ void session_set(const struct session_settings *settings) {
                    "the router starts, or firewall and NAT were off meanwhile");
     for (unsigned state = 0; state < SESSION_STATES; state++)
         atomic_store(&session_limits.timeout[state], settings->timeouts[state] * SESSION_TICKS);
+    if (actual_size != 0 && session_events_set(settings->events, workers_count()) != 0)
+        log_error("session", "there is no memory for session events");
     atomic_store(&session_limits.tcp_pickup, settings->tcp_pickup);
     atomic_store(&session_limits.per_source, settings->per_source);
     atomic_store(&session_limits.rate_per_source, settings->rate_per_source);

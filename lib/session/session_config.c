@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "core/section.h"
+#include "session/session_event.h"
 #include "session/session_internal.h"
 #include "json/decode.h"
 
@@ -63,9 +64,21 @@ static void decode_file(const struct decode *d, char file[SESSION_PATH_TEXT]) {
         snprintf(file, SESSION_PATH_TEXT, "%s", path);
 }
 
+static void decode_events(const struct decode *d, char events[SESSION_PATH_TEXT]) {
+    const char *to;
+
+    if (!decode_string(d, &to))
+        return;
+    if ((to[0] != '/' && strncmp(to, "unix:/", 6) != 0) || strlen(to) >= SESSION_PATH_TEXT)
+        decode_problem(d,
+                       "expected the absolute path of a file, or \"unix:\" and that of a socket");
+    else
+        snprintf(events, SESSION_PATH_TEXT, "%s", to);
+}
+
 static void *sessions_decode(struct decode *d) {
     static const char *const keys[] = {"size", "timeouts", "tcp_pickup", "limits",
-                                       "keep", "file",     NULL};
+                                       "keep", "file",     "events",     NULL};
     struct session_settings *settings = malloc(sizeof(*settings));
     struct decode member;
 
@@ -80,6 +93,8 @@ static void *sessions_decode(struct decode *d) {
     decode_member_bool(d, "keep", &settings->keep);
     if (decode_member(d, "file", &member))
         decode_file(&member, settings->file);
+    if (decode_member(d, "events", &member))
+        decode_events(&member, settings->events);
     if (decode_member(d, "timeouts", &member))
         decode_timeouts(&member, settings);
     if (decode_member(d, "limits", &member))

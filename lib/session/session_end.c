@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 
+#include "session/session_event.h"
 #include "session/session_internal.h"
 
 enum {
@@ -16,7 +17,7 @@ enum {
 
 /* --- one session --- */
 
-bool session_close(struct worker *worker, uint32_t number) {
+bool session_close(struct worker *worker, uint32_t number, const char *reason) {
     struct session *session = &sessions[number];
     uint8_t state = __atomic_load_n(&session->state, __ATOMIC_ACQUIRE);
 
@@ -32,6 +33,7 @@ bool session_close(struct worker *worker, uint32_t number) {
         __atomic_store_n(&session->state, state, __ATOMIC_RELEASE);
         return false;
     }
+    session_event(worker->index, number, SESSION_EVENT_END, reason);
     session_source_give(session->source);
     if (session->mapping != 0 && session_translator_of_all())
         session_translator_of_all()->ended(session->mapping);
@@ -58,10 +60,11 @@ static void sweep_one(struct worker *worker, uint32_t number, uint32_t now) {
     if (state <= SESSION_ENDING)
         return;
     timeout = atomic_load_explicit(&session_limits.timeout[state], memory_order_relaxed);
+    if (session_flows[number * 2].flags & FLOW_DEAD)
+        session_close(worker, number, "ended");
     /* A worker may have read the clock a moment before it was turned. */
-    if ((idle(number, now) >= timeout && (int32_t)idle(number, now) >= 0) ||
-        session_flows[number * 2].flags & FLOW_DEAD)
-        session_close(worker, number);
+    else if (idle(number, now) >= timeout && (int32_t)idle(number, now) >= 0)
+        session_close(worker, number, "timeout");
 }
 
 /* The next number that this worker sweeps. */
@@ -121,7 +124,7 @@ bool session_evict(struct worker *worker) {
 
         own->half_open_first = (own->half_open_first + 1) % HALF_OPEN_MAX;
         own->half_open_count--;
-        if (is_half_open(&entry) && session_close(worker, entry.number)) {
+        if (is_half_open(&entry) && session_close(worker, entry.number, "evicted")) {
             own->evicted++;
             return true;
         }

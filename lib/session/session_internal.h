@@ -51,6 +51,7 @@ struct session_settings {
     uint32_t rate_per_source;          /* new ones per second; 0 = no limit */
     bool keep;                         /* in a file, over a restart */
     char file[SESSION_PATH_TEXT];      /* "" = the default */
+    char events[SESSION_PATH_TEXT];    /* where they go; "" = off */
 };
 
 /* The settings in force, with timeouts in ticks; written by the control thread. */
@@ -178,8 +179,9 @@ enum session_drop session_may_begin(uint8_t tcp_flags);
 
 /* --- the end of sessions --- */
 
-/* Takes the session out, if nobody else is doing so. The caller is the worker. */
-bool session_close(struct worker *worker, uint32_t number);
+/* Takes the session out, if nobody else is doing so. The caller is the worker; `reason` is a word
+ * for the event and lives for ever. */
+bool session_close(struct worker *worker, uint32_t number, const char *reason);
 /* Remembers a half-open session. */
 void session_remember_half_open(struct session_worker *own, uint32_t number);
 /* Takes out the oldest half-open session; false when there is none. */

@@ -4,6 +4,7 @@
 
 #include "interface/interface.h"
 #include "l3/next_hop.h"
+#include "session/session_event.h"
 #include "session/session_internal.h"
 
 enum { TRANSLATION_ATTEMPTS = 1000 }; /* the translator gives up long before */
@@ -167,6 +168,7 @@ static enum session_drop open_session(struct worker *worker, struct session_new 
         return error == -EBUSY ? SESSION_DROP_BUSY : SESSION_DROP_BUCKET_FULL;
     }
     own->opened++;
+    session_event(worker->index, number, SESSION_EVENT_START, NULL);
     if (sessions[number].state == SESSION_TCP_OPENING ||
         sessions[number].state == SESSION_UDP_NEW) {
         /* The table is filling up: one that waits for an answer goes for one that comes. */
@@ -302,7 +304,7 @@ bool session_reopen(struct session_new *draft, const struct session_restored *re
     session_source_take(&draft->key, ipv6, &source);
     if (translated && (!session_translator_in_use ||
                        !session_translator_in_use->restore(draft, restored->mapped))) {
-        unwind(0, draft, number, source);
+        unwind(worker_get(0), draft, number, source);
         return false;
     }
     set_forward(&session_flows[number * 2], draft);
@@ -312,7 +314,7 @@ bool session_reopen(struct session_new *draft, const struct session_restored *re
     else
         key.v4 = session_flows[number * 2 + 1].key4;
     if (session_table_insert(number * 2 + 1, flow_key_hash(&key, ipv6), &found) != 0) {
-        unwind(0, draft, number, source);
+        unwind(worker_get(0), draft, number, source);
         return false;
     }
     fill_in(&sessions[number], draft, source);
@@ -320,7 +322,7 @@ bool session_reopen(struct session_new *draft, const struct session_restored *re
     sessions[number].mapping = draft->mapping;
     if (session_table_insert(number * 2, flow_key_hash(&draft->key, ipv6), &found) != 0) {
         session_table_remove(number * 2 + 1);
-        unwind(0, draft, number, source);
+        unwind(worker_get(0), draft, number, source);
         return false;
     }
     session_workers[0].opened++;

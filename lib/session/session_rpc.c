@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "interface/interface.h"
+#include "session/session_event.h"
 #include "session/session_internal.h"
 #include "json/decode.h"
 #include "json/rpc.h"
@@ -256,6 +257,7 @@ static bool count_states(uint32_t number, const struct session *session, void *c
 
 static json_t *session_count(struct rpc_request *request) {
     uint32_t counts[SESSION_STATES] = {0}, cursor = 0;
+    struct session_event_stats events;
     struct session_totals totals;
     struct decode params;
     json_t *states = json_object();
@@ -266,15 +268,17 @@ static json_t *session_count(struct rpc_request *request) {
     }
     session_walk(&cursor, UINT32_MAX, count_states, counts);
     session_totals(&totals);
+    session_event_stats(&events);
     for (unsigned state = SESSION_TCP_OPENING; states && state < SESSION_STATES; state++)
         json_object_set_new(states, session_state_names[state], json_integer(counts[state]));
-    return rpc_result(request,
-                      states ? json_pack("{s:I, s:I, s:I, s:I, s:I, s:o}", "sessions",
-                                         (json_int_t)totals.alive, "size", (json_int_t)totals.most,
-                                         "opened", (json_int_t)totals.opened, "ended",
-                                         (json_int_t)totals.ended, "evicted",
-                                         (json_int_t)totals.evicted, "states", states)
-                             : NULL);
+    return rpc_result(
+        request,
+        states ? json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "sessions",
+                           (json_int_t)totals.alive, "size", (json_int_t)totals.most, "opened",
+                           (json_int_t)totals.opened, "ended", (json_int_t)totals.ended, "evicted",
+                           (json_int_t)totals.evicted, "events_written", (json_int_t)events.written,
+                           "events_lost", (json_int_t)events.lost, "states", states)
+               : NULL);
 }
 RPC_METHOD(session_count, "session.count",
            "Counts sessions by state, and how many were opened, ended and evicted.")

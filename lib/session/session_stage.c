@@ -132,7 +132,7 @@ static enum session_drop one_packet(struct worker *worker, struct session_burst 
     hash = flow_key_hash(&miss->key, miss->flags & FLOW_IPV6);
     number = session_table_find(&miss->key, miss->flags & FLOW_IPV6, hash);
     if (number != SESSION_NONE && session_flows[number].flags & FLOW_DEAD) {
-        session_close(worker, flow_session(number));
+        session_close(worker, flow_session(number), "ended");
         number = SESSION_NONE;
     }
     if (number == SESSION_NONE)
