@@ -26,6 +26,7 @@ static const struct command table[] = {
     {.syntax = "config confirm", .help = "Confirm"},
     {.syntax = "config check FILE", .help = "Check"},
     {.syntax = "neighbour add ADDRESS MAC", .help = "Add a neighbour"},
+    {.syntax = "clear sessions {address (ADDRESS|PREFIX:address)|port PORT|protocol PROTOCOL|state STATE|live}", .help = "End sessions"},
     {.syntax = "exit", .help = "Leave", .flags = COMMAND_SHELL},
     {.syntax = "secret WORD", .help = "Hidden", .flags = COMMAND_HIDDEN},
 };
@@ -115,6 +116,20 @@ static void options_come_in_any_order_but_once(void **state) {
                  "ADDRESS\nusage: ctl show routes [vrf VRF] [ipv4|ipv6] [PREFIX|[to] ADDRESS]");
 }
 
+static void filters_take_what_they_are_for(void **state) {
+    (void)state;
+    expect_match("clear sessions", &table[9], "");
+    expect_match("clear sessions live port 0 address 10.0.0.0/8", &table[9],
+                 "port=0 address=10.0.0.0/8");
+    expect_match("clear sessions address fe80::1 port 65535", &table[9],
+                 "address=fe80::1 port=65535");
+    expect_match("clear sessions protocol 47 state udp", &table[9], "protocol=47 state=udp");
+    expect_error(
+        "clear sessions port 65536",
+        "\"65536\" is not a port, 0 to 65535\nusage: ctl clear sessions [address (ADDRESS|PREFIX)] [port PORT] "
+        "[protocol PROTOCOL] [state STATE] [live]");
+}
+
 static void unique_beginnings_are_enough(void **state) {
     (void)state;
     expect_match("sh i wan", &table[2], "name=wan");
@@ -142,10 +157,10 @@ static void ambiguity_is_an_error_that_lists_the_choice(void **state) {
 
 static void mistakes_are_explained(void **state) {
     (void)state;
-    expect_error("", "a command is missing; expected show, route, config or neighbour");
+    expect_error("", "a command is missing; expected show, route, config, neighbour or clear");
     expect_error("shwo system", "there is no command \"shwo\"; did you mean \"show\"?");
     expect_error("xyzzy",
-                 "there is no command \"xyzzy\"; expected show, route, config or neighbour");
+                 "there is no command \"xyzzy\"; expected show, route, config, neighbour or clear");
     expect_error("show rotues",
                  "\"rotues\" does not fit behind \"show\"; did you mean \"routes\"?\n"
                  "usage: ctl show system\n"
@@ -251,7 +266,7 @@ static void expect_completion(const char *line, const char *expected) {
 
 static void completion_offers_what_fits(void **state) {
     (void)state;
-    expect_completion("", "show route config neighbour");
+    expect_completion("", "show route config neighbour clear");
     expect_completion("sh", "show");
     expect_completion("sh ", "system interfaces routes");
     expect_completion("sh i", "interfaces");
@@ -296,7 +311,7 @@ static void help_finds_commands_by_their_first_words(void **state) {
 
     (void)state;
     command_foreach(set, NULL, 0, false, count_command, &count);
-    assert_int_equal(count, 8); /* without the group, the shell's and the hidden one */
+    assert_int_equal(count, 9); /* without the group, the shell's and the hidden one */
     count = 0;
     command_foreach(set, show, 1, false, count_command, &count);
     assert_int_equal(count, 3);
@@ -350,6 +365,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(words_and_arguments_match),
         cmocka_unit_test(options_come_in_any_order_but_once),
+        cmocka_unit_test(filters_take_what_they_are_for),
         cmocka_unit_test(unique_beginnings_are_enough),
         cmocka_unit_test(where_a_name_may_stand_words_must_be_whole),
         cmocka_unit_test(ambiguity_is_an_error_that_lists_the_choice),

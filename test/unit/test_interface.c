@@ -588,6 +588,17 @@ static void test_changes(void **state) {
     APPLY(A(",\"mtu\":500"),
           "-a fe80::ff:fe00:1/64 tentative\nchanged a mtu 500 twin \"\"\nplan 1\n");
     assert_int_equal(id_of("a"), id);
+
+    /* What only workers use is in their table, and tells nobody. */
+    assert_false(interface_table()->reverse_path);
+    APPLY(A(",\"mtu\":500,\"tcp_mss\":\"auto\",\"reverse_path\":\"strict\""), "plan 1\n");
+    assert_int_equal(entry_of("a")->tcp_mss, 460);
+    assert_int_equal(entry_of("a")->reverse_path, REVERSE_PATH_STRICT);
+    assert_true(interface_table()->reverse_path);
+    APPLY(A(",\"mtu\":500"), "plan 1\n");
+    assert_int_equal(entry_of("a")->tcp_mss, 0);
+    assert_int_equal(entry_of("a")->reverse_path, REVERSE_PATH_OFF);
+    assert_false(interface_table()->reverse_path);
 #undef A
 }
 
@@ -928,6 +939,7 @@ static void test_interface_methods(void **state) {
     APPLY(
         "{\"vrfs\":{\"guest\":{\"table\":20}},\"interfaces\":{" WAN ","
         "\"g\":{\"parent\":\"wan\",\"vlan\":20,\"vrf\":\"guest\",\"mtu\":1400,\"host_twin\":\"g0\","
+        "\"tcp_mss\":\"auto\",\"reverse_path\":\"loose\","
         "\"addresses\":[\"2001:db8::1/64\"]}}}",
         "+vrf guest 20\n+wan\n+wan 203.0.113.2/24 valid\n+g\n+g 2001:db8::1/64 tentative\n"
         "+g fe80::ff:fe00:1/64 tentative\nplan 1\nup wan\nup g\n");
@@ -960,13 +972,15 @@ static void test_interface_methods(void **state) {
              "[{\"name\":\"wan\",\"device\":\"net_null0\",\"driver\":\"net_null\",\"parent\":null,"
              "\"vlan\":null,\"vrf\":\"default\",\"mac\":\"02:00:00:00:00:01\",\"mtu\":1500,"
              "\"admin\":\"up\",\"link\":\"up\",\"speed_mbps\":0,\"addresses\":[{\"address\":"
-             "\"203.0.113.2/24\",\"state\":\"valid\"}],\"host_twin\":null,\"rx_queues\":1,"
+             "\"203.0.113.2/24\",\"state\":\"valid\"}],\"host_twin\":null,"
+             "\"tcp_mss\":null,\"reverse_path\":\"off\",\"rx_queues\":1,"
              "\"tx_queues\":1,\"numa_node\":%s,\"counters\":" WAN_COUNTERS "},"
              "{\"name\":\"g\",\"device\":null,\"driver\":\"net_null\",\"parent\":\"wan\","
              "\"vlan\":20,\"vrf\":\"guest\",\"mac\":\"02:00:00:00:00:01\",\"mtu\":1400,"
              "\"admin\":\"up\",\"link\":\"up\",\"speed_mbps\":0,\"addresses\":[{\"address\":"
              "\"2001:db8::1/64\",\"state\":\"duplicate\"},{\"address\":\"fe80::ff:fe00:1/64\","
-             "\"state\":\"tentative\"}],\"host_twin\":\"g0\",\"rx_queues\":1,\"tx_queues\":1,"
+             "\"state\":\"tentative\"}],\"host_twin\":\"g0\","
+             "\"tcp_mss\":1360,\"reverse_path\":\"loose\",\"rx_queues\":1,\"tx_queues\":1,"
              "\"numa_node\":%s,\"counters\":" G_COUNTERS "}]",
              numa_node, numa_node);
     free(numa_node);

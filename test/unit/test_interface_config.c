@@ -108,6 +108,7 @@ static const char right[] =
     "\"wan\":{\"device\":\"0000:03:00.0\",\"mtu\":9000,"
     "\"addresses\":[\"203.0.113.2/24\",\"198.51.100.1/31\"]},"
     "\"lan\":{\"device\":\"net_null0\",\"mac\":\"02:00:00:00:00:01\","
+    "\"tcp_mss\":1400,\"reverse_path\":\"strict\","
     "\"addresses\":[\"192.168.1.1/24\",\"192.168.1.2/24\","
     "\"2001:db8:1::1/64\"],\"host_twin\":\"lan0\",\"rx_queues\":2,"
     "\"tx_queues\":2,\"rx_descriptors\":512,\"tx_descriptors\":512,"
@@ -117,7 +118,8 @@ static const char right[] =
     "\"2001:db8:2::/48\",\"autonomous\":false,\"valid_lifetime\":100}]}},"
     "\"guest.20\":{\"parent\":\"lan\",\"vlan\":20,\"vrf\":\"guest\","
     "\"enabled\":false,\"addresses\":[\"192.168.1.1/24\",\"fe80::1/64\"]},"
-    "\"jumbo\":{\"parent\":\"wan\",\"vlan\":4094,\"addresses\":[\"fe80::1/64\","
+    "\"jumbo\":{\"parent\":\"wan\",\"vlan\":4094,\"tcp_mss\":\"auto\","
+    "\"reverse_path\":\"loose\",\"addresses\":[\"fe80::1/64\","
     "\"10.0.0.1/32\"]}}}";
 
 static const struct interfaces_config *interfaces_of(const struct config *config) {
@@ -174,6 +176,12 @@ static void test_right(void **state) {
     assert_int_equal(guest->mtu, 1500);
     assert_false(guest->enabled);
     assert_int_equal(jumbo->mtu, 9000);
+    assert_int_equal(wan->tcp_mss, 0);
+    assert_int_equal(lan->tcp_mss, 1400);
+    assert_int_equal(jumbo->tcp_mss, 8960);
+    assert_int_equal(wan->reverse_path, REVERSE_PATH_OFF);
+    assert_int_equal(lan->reverse_path, REVERSE_PATH_STRICT);
+    assert_int_equal(jumbo->reverse_path, REVERSE_PATH_LOOSE);
     config_free(config);
 }
 
@@ -293,6 +301,35 @@ static void test_twins(void **state) {
            "$.interfaces.f.host_twin: expected a string, found an empty string",
            "$.interfaces.g.host_twin: expected the name of a Linux interface: 1 to 15 characters, "
            "without spaces, '/', ':', '%' and quotes");
+}
+
+static void test_tcp_mss(void **state) {
+    static const char wanted[] =
+        "$.interfaces.a.tcp_mss: expected an integer from 88 to 65535, or \"auto\"";
+
+    (void)state;
+    expect_right(one(DEVICE ",\"tcp_mss\":88"));
+    expect_right(one(DEVICE ",\"tcp_mss\":65535"));
+    expect_right(one(DEVICE ",\"tcp_mss\":\"auto\",\"mtu\":68"));
+    EXPECT(one(DEVICE ",\"tcp_mss\":87"),
+           "$.interfaces.a.tcp_mss: expected an integer from 88 to 65535, found 87");
+    EXPECT(one(DEVICE ",\"tcp_mss\":65536"),
+           "$.interfaces.a.tcp_mss: expected an integer from 88 to 65535, found 65536");
+    EXPECT(one(DEVICE ",\"tcp_mss\":\"Auto\""), wanted);
+    EXPECT(one(DEVICE ",\"tcp_mss\":true"), wanted);
+    EXPECT(one(DEVICE ",\"tcp_mss\":null"), wanted);
+    EXPECT(one(DEVICE ",\"tcp_mss\":\"auto\",\"mtu\":67"),
+           "$.interfaces.a.mtu: expected an integer from 68 to 9216, found 67");
+}
+
+static void test_reverse_path(void **state) {
+    (void)state;
+    expect_right(one(DEVICE ",\"reverse_path\":\"off\""));
+    EXPECT(one(DEVICE ",\"reverse_path\":\"feasible\""),
+           "$.interfaces.a.reverse_path: expected \"off\", \"loose\" or \"strict\", found "
+           "\"feasible\"");
+    EXPECT(one(DEVICE ",\"reverse_path\":true"),
+           "$.interfaces.a.reverse_path: expected \"off\", \"loose\" or \"strict\", found true");
 }
 
 static void test_mtu(void **state) {
@@ -551,6 +588,8 @@ int main(void) {
         cmocka_unit_test(test_devices_twice),
         cmocka_unit_test(test_twins),
         cmocka_unit_test(test_mtu),
+        cmocka_unit_test(test_tcp_mss),
+        cmocka_unit_test(test_reverse_path),
         cmocka_unit_test(test_address_kinds),
         cmocka_unit_test(test_address_number),
         cmocka_unit_test(test_addresses_collide),

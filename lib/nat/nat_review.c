@@ -1,0 +1,135 @@
+/*
+ * Live sessions after a change of rules or addresses: those whose translation no rule gives any
+ * more end.
+ */
+#include <rte_byteorder.h>
+#include <stdatomic.h>
+
+#include "core/event.h"
+#include "nat/nat_internal.h"
+#include "session/session.h"
+
+enum { SESSIONS_AT_ONCE = 4096 };
+
+static void review_some(struct event_timer *timer);
+static struct event_timer review_timer = {.expired = review_some};
+static uint32_t review_cursor;
+
+/* Does the rule give this outside address (host order) to such a packet? */
+static bool rule_gives(const struct nat_source_rule *rule, const struct nat_packet *packet,
+                       uint32_t outside) {
+    struct nat_rules alone = {.source_count = 1,
+                              .sources = (struct nat_source_rule *)(uintptr_t)rule};
+
+    if (!nat_match_source(&alone, packet))
+        return false;
+    for (unsigned i = 0; i < rule->pool_count; i++) {
+        if (rule->pool[i].first <= outside && outside <= rule->pool[i].last)
+            return true;
+    }
+    return false;
+}
+
+/* Does a rule give this source still? The first that matches decides; of a hairpin it is not known
+ * any more which outside interface it turned round at. */
+static bool source_stands(const struct nat_rules *rules, const struct session *session,
+                          const struct flow *forward) {
+    const struct flow_key4 *key = &forward->key4, *answers = &forward[1].key4;
+    const struct nat_static_rule *fixed = nat_static_inside(rules, key->source);
+    uint32_t outside = rte_be_to_cpu_32(answers->destination);
+    bool hairpin = forward->flags & FLOW_DESTINATION;
+    struct nat_packet packet = {.source = key->source,
+                                .destination = hairpin ? key->destination : answers->source,
+                                .protocol = session->protocol,
+                                .in = session->in_interface,
+                                .out = session->out_interface};
+    const struct nat_source_rule *rule;
+
+    if (fixed && fixed->outside == answers->destination)
+        return true;
+    if (!hairpin) {
+        rule = nat_match_source(rules, &packet);
+        return rule && rule_gives(rule, &packet, outside);
+    }
+    for (unsigned i = 0; i < rules->source_count; i++) {
+        packet.out = rules->sources[i].out;
+        packet.destination = key->destination;
+        if (rule_gives(&rules->sources[i], &packet, outside))
+            return true;
+        packet.destination = answers->source; /* a port forward to where sources are translated */
+        if (packet.out == session->out_interface &&
+            rule_gives(&rules->sources[i], &packet, outside))
+            return true;
+    }
+    /* Without a rule a hairpin has the address that its packets were sent to. */
+    return answers->destination == key->destination && nat_is_interface_address(outside);
+}
+
+/* Somebody outside came in by a mapping: would the inside still be mapped so, and open to all? */
+static bool mapping_stands(const struct nat_rules *rules, const struct session *session,
+                           const struct flow *forward) {
+    const struct flow_key4 *key = &forward->key4, *answers = &forward[1].key4;
+    struct nat_packet packet = {.source = answers->source,
+                                .destination = key->source,
+                                .protocol = session->protocol,
+                                .in = session->out_interface,
+                                .out = session->in_interface};
+    const struct nat_source_rule *rule = nat_match_source(rules, &packet);
+
+    return rule && !rule->endpoint_dependent && rule->endpoint_independent_filter &&
+           rule_gives(rule, &packet, rte_be_to_cpu_32(key->destination));
+}
+
+/* And this destination? A hairpin through a mapping ends with the one of its source. */
+static bool destination_stands(const struct nat_rules *rules, const struct session *session,
+                               const struct flow *forward) {
+    const struct flow_key4 *key = &forward->key4, *answers = &forward[1].key4;
+    const struct nat_static_rule *fixed = nat_static_outside(rules, key->destination);
+    struct nat_packet packet = {.source = key->source,
+                                .destination = key->destination,
+                                .source_port = key->source_port,
+                                .destination_port = key->destination_port,
+                                .protocol = session->protocol,
+                                .has_ports = true,
+                                .in = session->in_interface};
+    const struct nat_destination_rule *rule;
+    uint32_t address;
+    uint16_t port;
+
+    if (fixed)
+        return fixed->inside == answers->source;
+    rule = nat_match_destination(rules, &packet);
+    if (rule) {
+        nat_destination_of(rule, &packet, &address, &port);
+        return address == answers->source && port == answers->source_port;
+    }
+    if (session->mapping == MAPPING_NONE)
+        return false;
+    return forward->flags & FLOW_SOURCE || mapping_stands(rules, session, forward);
+}
+
+static bool review(uint32_t number, const struct session *session, void *context) {
+    const struct nat_rules *rules = context;
+    const struct flow *forward = &session_flows[number * 2];
+
+    if (!(forward->flags & FLOW_IPV6) && !(session->flags & SESSION_FROM_ROUTER) &&
+        ((forward->flags & FLOW_SOURCE && !source_stands(rules, session, forward)) ||
+         (forward->flags & FLOW_DESTINATION && !destination_stands(rules, session, forward))))
+        session_end(number);
+    return true;
+}
+
+static void review_some(struct event_timer *timer) {
+    static const struct nat_rules none;
+    const struct nat_rules *rules = nat_wanted() ? atomic_load(&nat_rules_published) : NULL;
+
+    session_walk(&review_cursor, SESSIONS_AT_ONCE, review,
+                 (void *)(uintptr_t)(rules ? rules : &none));
+    if (review_cursor != 0)
+        event_timer_start(timer, 1);
+}
+
+void nat_review(void) {
+    review_cursor = 0;
+    event_timer_start(&review_timer, 0);
+}
