@@ -177,6 +177,7 @@ struct session_miss {
     union flow_key key; /* as the packet came in */
     uint8_t flags;      /* of the new forward flow: FLOW_IPV6, FLOW_DESTINATION */
     bool stateless;     /* no session can be made of it: a kind of ICMP, a group's packet */
+    bool is_answer;     /* to an ICMP query */
     uint8_t tcp_flags;
     uint8_t icmp_type, icmp_code;
     uint32_t destination; /* rewritten: network order */

@@ -201,6 +201,13 @@ void session_fragment_first(struct worker *worker, struct rte_mbuf *mbuf, const 
 
 /* --- the others --- */
 
+/* The sweep frees old entries, but it may be late. */
+static bool is_old(const struct fragmented *entry) {
+    uint32_t age = atomic_load_explicit(&session_clock, memory_order_relaxed) - entry->since;
+
+    return age >= (uint32_t)(entry->state == FRAGMENT_WAITING ? WAIT_TICKS : KEEP_TICKS);
+}
+
 static enum session_drop hold(struct fragment_table *table, struct fragmented *entry,
                               uint64_t identity, struct rte_mbuf *mbuf) {
     if (!entry || table->held == HELD_ALL)
@@ -249,15 +256,12 @@ enum session_drop session_fragment_later(struct worker *worker, struct rte_mbuf 
 
 void session_fragment_turn(struct worker *worker) {
     struct fragment_table *table = session_workers[worker->index].fragments;
-    uint32_t now = atomic_load_explicit(&session_clock, memory_order_relaxed);
 
     for (unsigned i = 0; i < SWEEP_AT_ONCE; i++) {
         struct fragmented *entry = &table->sets[table->sweep / SET][table->sweep % SET];
 
         table->sweep = (table->sweep + 1) % (SETS * SET);
-        if (entry->state == FRAGMENT_FREE ||
-            now - entry->since <
-                (uint32_t)(entry->state == FRAGMENT_WAITING ? WAIT_TICKS : KEEP_TICKS))
+        if (entry->state == FRAGMENT_FREE || !is_old(entry))
             continue;
         for (unsigned held = 0; held < entry->held_count; held++)
             session_drop_count(worker, SESSION_DROP_FRAGMENT_TIMEOUT);

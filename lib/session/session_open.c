@@ -194,12 +194,51 @@ static bool is_local(const struct packet_meta *meta) {
            hop->type == NEXT_HOP_BROADCAST;
 }
 
+/* The miss has a session after all: one that a packet before it in the same burst has opened, or
+ * another worker, in whichever direction. */
+static enum session_open_result join(struct worker *worker, struct rte_mbuf *mbuf, unsigned i,
+                                     uint32_t number) {
+    struct session_burst *own = &session_workers[worker->index].burst;
+    const struct session_miss *miss = &own->miss[i];
+    struct packet_meta *meta = packet_meta(mbuf);
+    struct flow *flow = &session_flows[number];
+    enum session_drop result = session_follow(number, miss->tcp_flags);
+    bool other_way;
+
+    if (meta->flags & PACKET_FRAGMENT)
+        session_fragment_first(worker, mbuf, &miss->key, result == SESSION_PASS ? number : 0);
+    if (result != SESSION_PASS) {
+        session_drop_count(worker, result);
+        return SESSION_REFUSED;
+    }
+    flow->packets++;
+    flow->bytes += mbuf->pkt_len - meta->l3_offset;
+    meta->session = number;
+    if (flow->flags & FLOW_SOURCE)
+        own->sources |= UINT64_C(1) << i;
+    /* It was routed by the destination that it had, or that the translator gave it alone. */
+    other_way =
+        !(flow->flags & FLOW_IPV6) && (flow->rewrite.destination != miss->destination ||
+                                       flow->rewrite.destination_port != miss->destination_port);
+    if (!other_way && !(flow->flags & FLOW_OTHER_VRF))
+        return SESSION_PASSED;
+    session_replace(mbuf, false, flow->rewrite.destination, flow->rewrite.destination_port);
+    if (flow->flags & FLOW_OTHER_VRF)
+        meta->vrf = flow->rewrite.vrf;
+    meta->flags &= (uint16_t)~PACKET_LOCAL;
+    rte_pktmbuf_refcnt_update(mbuf, 1); /* the burst lets go of it, the ring holds it */
+    worker_route(worker, mbuf);
+    return SESSION_REFUSED;
+}
+
 static enum session_open_result open_miss(struct worker *worker, struct rte_mbuf *mbuf, unsigned i,
                                           uint32_t rule) {
     struct session_burst *own = &session_workers[worker->index].burst;
     struct session_miss *miss = &own->miss[i];
     struct packet_meta *meta = packet_meta(mbuf);
-    bool local = is_local(meta);
+    bool local = is_local(meta), ipv6 = miss->flags & FLOW_IPV6;
+    uint64_t hash = flow_key_hash(&miss->key, ipv6);
+    uint32_t number = session_table_find(&miss->key, ipv6, hash);
     struct session_new draft = {
         .key = miss->key,
         .flags = miss->flags,
@@ -218,15 +257,22 @@ static enum session_open_result open_miss(struct worker *worker, struct rte_mbuf
         .mapping = local ? 0 : miss->mapping,
         .translation = miss->translation,
     };
-    uint32_t number = SESSION_NONE;
     enum session_drop result =
         meta->l4_protocol == IPPROTO_TCP ? session_may_begin(miss->tcp_flags) : SESSION_PASS;
 
+    if (number != SESSION_NONE && !(session_flows[number].flags & FLOW_DEAD))
+        return join(worker, mbuf, i, number);
     if (result == SESSION_PASS)
         result = open_session(worker, &draft, &number);
-
+    if (result == SESSION_DROP_CONFLICT || result == SESSION_TAKEN) {
+        /* Another worker may have been faster. */
+        number = session_table_find(&miss->key, ipv6, hash);
+        if (number != SESSION_NONE)
+            return join(worker, mbuf, i, number);
+    }
     if (meta->flags & PACKET_FRAGMENT)
-        session_fragment_first(worker, mbuf, &miss->key, number);
+        session_fragment_first(worker, mbuf, &miss->key,
+                               result == SESSION_PASS ? number : SESSION_NONE);
     if (result != SESSION_PASS) {
         if (result != SESSION_TAKEN)
             session_drop_count(worker, result);

@@ -74,6 +74,7 @@ static enum session_drop icmp_ports(const uint8_t *icmp, bool ipv6, uint16_t por
     case ICMP_KIND_ANSWER:
         ports[0] = query_port(icmp[0]);
         ports[1] = load16(icmp + ICMP_IDENTIFIER);
+        miss->is_answer = true;
         return SESSION_PASS;
     case ICMP_KIND_ERROR:
         return SESSION_MISS;

@@ -50,16 +50,14 @@ static inline void count(struct flow *flow, const struct rte_mbuf *mbuf, unsigne
 }
 
 /* The packet belongs to the flow, whose session lets it pass: all that remains to be done with it.
- */
-static void take_flow(struct session_burst *own, unsigned i, struct rte_mbuf *mbuf,
-                      uint32_t number) {
+ * After an RST nothing keeps a session alive. */
+static void take_flow(struct session_burst *own, unsigned i, struct rte_mbuf *mbuf, uint32_t number,
+                      bool keeps_alive) {
     struct packet_meta *meta = packet_meta(mbuf);
     struct flow *flow = &session_flows[number];
-    uint8_t state = __atomic_load_n(&sessions[flow_session(number)].state, __ATOMIC_RELAXED);
     uint32_t now = atomic_load_explicit(&session_clock, memory_order_relaxed);
 
-    /* After an RST nothing keeps a session alive. */
-    count(flow, mbuf, meta->l3_offset, state == SESSION_TCP_CLOSED ? flow->last : now);
+    count(flow, mbuf, meta->l3_offset, keeps_alive ? now : flow->last);
     meta->session = number;
     if (flow->flags & FLOW_DESTINATION)
         session_rewrite_destination(mbuf, flow);
@@ -75,7 +73,7 @@ static enum session_drop one_fragment(struct worker *worker, struct session_burs
     enum session_drop result = session_fragment_later(worker, mbuf, &flow);
 
     if (result == SESSION_PASS && flow != SESSION_NONE)
-        take_flow(own, i, mbuf, flow);
+        take_flow(own, i, mbuf, flow, true);
     return result;
 }
 
@@ -87,6 +85,9 @@ static enum session_drop miss_packet(struct worker *worker, unsigned i, struct r
     if (packet_meta(mbuf)->l4_protocol == IPPROTO_TCP &&
         session_may_begin(miss->tcp_flags) == SESSION_DROP_TCP_FLAGS)
         return SESSION_DROP_TCP_FLAGS;
+    /* An answer that nobody has asked for opens nothing. */
+    if (miss->is_answer)
+        miss->stateless = true;
     if (translator && !(miss->flags & FLOW_IPV6) && !miss->stateless) {
         if (!translator->destination(worker, mbuf, miss))
             return SESSION_TAKEN; /* counted by the translator; to be dropped */
@@ -107,6 +108,7 @@ static enum session_drop one_packet(struct worker *worker, struct session_burst 
     enum session_drop result;
     uint32_t number;
     uint64_t hash;
+    bool closed;
 
     *kept = false;
     if (meta->flags & PACKET_LATER_FRAGMENT &&
@@ -118,8 +120,11 @@ static enum session_drop one_packet(struct worker *worker, struct session_burst 
     result = session_key_of(mbuf, miss);
     if (result == SESSION_MISS) {
         result = session_icmp_error(mbuf);
-        if (result == SESSION_PASS)
+        if (result == SESSION_PASS) {
             own->related |= UINT64_C(1) << i;
+            if (meta->flags & PACKET_FRAGMENT)
+                session_fragment_first(worker, mbuf, &miss->key, FRAGMENT_PASSES);
+        }
         miss->stateless = true;
         return result;
     }
@@ -137,10 +142,12 @@ static enum session_drop one_packet(struct worker *worker, struct session_burst 
     }
     if (number == SESSION_NONE)
         return miss_packet(worker, i, mbuf, miss);
+    closed = __atomic_load_n(&sessions[flow_session(number)].state, __ATOMIC_RELAXED) ==
+             SESSION_TCP_CLOSED;
     result = session_follow(number, miss->tcp_flags);
     if (result != SESSION_PASS)
         return result;
-    take_flow(own, i, mbuf, number);
+    take_flow(own, i, mbuf, number, !closed);
     if (meta->flags & PACKET_FRAGMENT)
         session_fragment_first(worker, mbuf, &miss->key, number);
     return SESSION_PASS;

@@ -61,6 +61,74 @@ ROUTES = [
 DROPS = {"parse.bad_checksum": 3, "route.no_route": 1234567, "output.queue_full": 40}
 
 
+def end(address, port):
+    return {"address": address, "port": port}
+
+
+def conversation(number, protocol, state, source, destination, forward, backward,
+                 **changes):
+    value = {"id": number, "family": "ipv6" if ":" in source["address"] else "ipv4",
+             "protocol": protocol, "state": state, "vrf": "default", "in": "lan", "out": "wan",
+             "source": source, "destination": destination, "age_seconds": 60.5,
+             "idle_seconds": 0.5, "timeout_seconds": 100, "forward": forward, "backward": backward}
+    value.update(changes)
+    return value
+
+
+def passed(packets, size):
+    return {"packets": packets, "bytes": size}
+
+
+SESSIONS = [
+    conversation(7, "tcp", "tcp_established", end("192.168.1.10", 41968), end("192.0.2.1", 443),
+                 passed(1500, 90000), passed(2000000, 3000000000),
+                 translated_source=end("203.0.113.2", 41968)),
+    conversation(8, "icmp", "icmp", end("192.168.1.11", 4711), end("192.0.2.1", 8),
+                 passed(3, 252), passed(3, 252), translated_source=end("203.0.113.2", 4711)),
+    conversation(12, "tcp", "tcp_opening", end("198.51.100.9", 5555), end("203.0.113.2", 8080),
+                 passed(1, 60), passed(0, 0), translated_destination=end("192.168.1.10", 80),
+                 **{"in": "wan", "out": "lan", "idle_seconds": 75.0}),
+    conversation(13, "udp", "udp", end("2001:db8:1::10", 5353), end("2001:db8:2::1", 53),
+                 passed(1, 80), passed(1, 120)),
+    conversation(14, "gre", "other", end("192.0.2.7", 0), end("192.0.2.8", 0),
+                 passed(9, 900), passed(0, 0)),
+]
+
+FIREWALL = {
+    "configured": True, "default": "drop", "router_default": "reject",
+    "rules": [{"name": "lan-out", "action": "accept", "enabled": True, "stateless": False,
+               "log": False, "packets": 1234, "bytes": 98765, "sessions": 1200},
+              {"name": "web", "action": "accept", "enabled": True, "stateless": True, "log": True,
+               "packets": 0, "bytes": 0, "sessions": 0},
+              {"name": "old", "action": "reject", "enabled": False, "stateless": False,
+               "log": False, "packets": 5, "bytes": 300, "sessions": 0}],
+    "default_counters": {"action": "drop", "packets": 77, "bytes": 4620, "sessions": 0},
+    "router_default_counters": {"action": "reject", "packets": 1, "bytes": 60, "sessions": 0},
+}
+
+NAT = {
+    "source": [
+        {"name": "office", "out": "wan", "to": "pool", "addresses": [
+            {"first": "203.0.113.16", "last": "203.0.113.31"},
+            {"first": "203.0.113.9", "last": "203.0.113.9"}],
+         "mapping": "endpoint_independent", "filtering": "endpoint_dependent",
+         "port_first": 1024, "port_last": 65535, "port_block": 256},
+        {"name": "tunnel", "out": "wan", "to": "none", "addresses": [],
+         "mapping": "endpoint_independent", "filtering": "endpoint_dependent",
+         "port_first": 1024, "port_last": 65535, "port_block": 0},
+        {"name": "source-3", "out": "", "to": "interface", "addresses": [],
+         "mapping": "endpoint_dependent", "filtering": "endpoint_dependent",
+         "port_first": 2000, "port_last": 2000, "port_block": 0}],
+    "destination": [
+        {"name": "web", "in": "wan", "protocol": "tcp", "port_first": 8080, "port_last": 8080,
+         "to": {"first": "192.168.1.10", "last": "192.168.1.12"}, "to_port": 80},
+        {"name": "destination-2", "in": "wan", "protocol": "any",
+         "to": {"first": "192.168.1.20", "last": "192.168.1.20"}}],
+    "static": [{"outside": "203.0.113.10", "inside": "192.168.1.30", "interface": "wan"}],
+    "mappings": 1234,
+}
+
+
 class Problem(Exception):
     def __init__(self, code, message, data=None):
         super().__init__(message)
@@ -73,6 +141,8 @@ class FakeRouter:
         self.requests = []          # (method, params), oldest first
         self.behaviour = {}         # method -> misbehaviour
         self.route_count = None     # a number: serve that many generated routes
+        self.many_sessions = None   # a number: serve that many sessions
+        self.configured = True      # are there a firewall and NAT?
         self.largest_page = 0
         self.batches = []           # sizes of route.add {"routes"} requests
         self.loaded = []            # the first and last route of each batch
@@ -254,6 +324,34 @@ class FakeRouter:
 
     def neighbour_flush(self, params):
         return {"flushed": 1}
+
+    def session_list(self, params):
+        if self.many_sessions is not None:
+            start, limit = params.get("cursor", 0), params["limit"]
+            stop = min(start + limit, self.many_sessions)
+            return {"sessions": [dict(SESSIONS[0], id=n) for n in range(start, stop)],
+                    "cursor": stop if stop < self.many_sessions else None}
+        calls = self.calls["session.list"]
+        sessions = [dict(SESSIONS[0], backward=passed(2000000 + 1000 * calls,
+                                                      3000000000 + 1500000 * calls))]
+        return {"sessions": sessions + SESSIONS[1:], "cursor": None}
+
+    def session_count(self, params):
+        return {"sessions": 5, "size": 262144, "opened": 1234567, "ended": 1234562, "evicted": 3,
+                "events_written": 12345, "events_lost": 0,
+                "states": {"tcp_opening": 1, "tcp_established": 1, "udp": 1, "icmp": 1,
+                           "other": 1, "udp_new": 0}}
+
+    def session_flush(self, params):
+        return {"ended": 1 if params else 5}
+
+    def firewall_list(self, params):
+        return FIREWALL if self.configured else {
+            "configured": False, "default": "accept", "router_default": "accept", "rules": []}
+
+    def nat_list(self, params):
+        return NAT if self.configured else {"source": [], "destination": [], "static": [],
+                                            "mappings": 0}
 
     def stats_get(self, params):
         calls = self.calls["stats.get"]

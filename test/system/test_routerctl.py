@@ -151,6 +151,105 @@ class Show(Case):
         self.ok("show neighbours lan")
         self.assertEqual(self.last(), ("neighbour.list", {"interface": "lan"}))
 
+    def test_sessions(self):
+        self.shows("show sessions", """
+            |PROTOCOL  SOURCE                 DESTINATION         AS                      STATE                  IDLE  PACKETS    BYTES    BACK    BYTES
+            |tcp       192.168.1.10:41968     192.0.2.1:443       from 203.0.113.2:41968  tcp_established       0.5 s   1.50 k  90.0 kB  2.00 M  3.00 GB
+            |icmp      192.168.1.11:4711      192.0.2.1           from 203.0.113.2:4711   icmp                  0.5 s        3    252 B       3    252 B
+            |tcp       198.51.100.9:5555      203.0.113.2:8080    to 192.168.1.10:80      tcp_opening      1 min 15 s        1     60 B       0      0 B
+            |udp       [2001:db8:1::10]:5353  [2001:db8:2::1]:53  -                       udp                   0.5 s        1     80 B       1    120 B
+            |gre       192.0.2.7              192.0.2.8           -                       other                 0.5 s        9    900 B       0      0 B
+        """)
+        self.assertEqual(self.last(), ("session.list", {"limit": 1000}))
+        self.ok("show sessions state udp vrf guest address 192.168.1.0/24 port 53 protocol 17 "
+                "interface lan")
+        self.assertEqual(self.last()[1], {
+            "state": "udp", "vrf": "guest", "address": "192.168.1.0/24", "port": 53,
+            "protocol": 17, "interface": "lan", "limit": 1000})
+        self.ok("show sessions protocol tcp address 2001:db8::1")
+        self.assertEqual(self.last()[1], {"protocol": "tcp", "address": "2001:db8::1",
+                                          "limit": 1000})
+        self.fails("show sessions port 65536", 2, re.compile("is not a port, 0 to 65535"))
+        self.router.many_sessions = 0
+        self.assertEqual(self.ok("show sessions"), "no sessions\n")
+
+    def test_many_sessions_come_in_pages(self):
+        self.router.many_sessions = 2500
+        lines = self.ok("show sessions").splitlines()
+        self.assertEqual(len(lines), 2501)
+        self.assertEqual(len({line.index("192.0.2.1:443") for line in lines[1:]}), 1)
+        self.assertEqual([p.get("cursor") for _, p in self.router.requests], [None, 1000, 2000])
+        self.assertEqual(len(json.loads(self.ok("-j show sessions"))["sessions"]), 2500)
+
+    def test_busy_sessions(self):
+        command = [PROGRAM, "-s", self.socket, "show", "sessions", "protocol", "tcp", "live"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as child:
+            lines = [child.stdout.readline().rstrip() for _ in range(5)]
+            child.send_signal(2)
+            self.assertEqual(child.wait(timeout=10), 0)
+        self.assertEqual(lines[1], "5 sessions, room for 262,144; 5 watched, the busiest first")
+        self.assertRegex(lines[3], r"^PROTOCOL +SOURCE .* PPS +BIT/S +BACK PPS +BIT/S$")
+        self.assertRegex(lines[4], r"^tcp +192.168.1.10:41968 .* 0 +0 +[\d.]+( k)? +[\d.]+ M$")
+        self.assertIn(("session.list", {"protocol": "tcp", "limit": 1000}), self.router.requests)
+
+    def test_only_some_of_many_sessions_are_watched(self):
+        self.router.many_sessions = 10 ** 7
+        command = [PROGRAM, "-s", self.socket, "show", "sessions", "live"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as child:
+            child.stdout.readline()
+            self.assertRegex(child.stdout.readline(), r"; only 20,000 watched,")
+            child.send_signal(2)
+            child.stdout.read()
+            self.assertEqual(child.wait(timeout=10), 0)
+
+    def test_session_counts(self):
+        self.shows("show sessions summary", """
+            |Sessions                   5
+            |Places               262,144
+            |Opened             1,234,567
+            |Ended              1,234,562
+            |Evicted                    3
+            |Events written        12,345
+            |Events lost                0
+            |  tcp_opening              1
+            |  tcp_established          1
+            |  udp                      1
+            |  icmp                     1
+            |  other                    1
+        """)
+
+    def test_firewall(self):
+        self.shows("show firewall", """
+            |RULE            ACTION  PACKETS    BYTES  SESSIONS
+            |lan-out         accept    1,234  98.8 kB     1,200
+            |web             accept        0      0 B         0  stateless, log
+            |old             reject        5    300 B         0  disabled
+            |default         drop         77  4.62 kB         0  no rule matched
+            |router_default  reject        1     60 B         0  the same, to the router
+        """)
+        self.router.configured = False
+        self.assertEqual(self.ok("show firewall"), "no firewall: everything passes\n")
+
+    def test_nat(self):
+        self.shows("show nat", """
+            |SOURCE RULE  OUT      TO                         PORTS                 MAPPING               FILTERING
+            |office       wan      203.0.113.16-203.0.113.31  1024-65535, 256 each  endpoint_independent  endpoint_dependent
+            |                      203.0.113.9
+            |tunnel       wan      not translated
+            |source-3     missing  no address                 2000                  endpoint_dependent    endpoint_dependent
+            |
+            |DESTINATION RULE  IN   PROTOCOL  PORTS  TO
+            |web               wan  tcp       8080   192.168.1.10-192.168.1.12:80
+            |destination-2     wan  any       any    192.168.1.20
+            |
+            |OUTSIDE       INSIDE        INTERFACE
+            |203.0.113.10  192.168.1.30  wan
+            |
+            |mappings: 1,234
+        """)
+        self.router.configured = False
+        self.assertEqual(self.ok("show nat"), "no NAT rules\n")
+
     def test_stats(self):
         self.shows("show stats", """
             |INTERFACE  RX PACKETS  RX BYTES  MISSED  TX PACKETS  TX BYTES  DROPPED
@@ -260,15 +359,20 @@ class Show(Case):
 
     def test_missing_members_are_no_crash(self):
         for method in ("system_info", "interface_list", "route_list", "neighbour_list",
-                       "stats_get", "runtime_get", "log_list", "system_methods"):
-            for value in ({}, [{}], [], None, 1, "x", {"routes": [{}], "workers": [{}], "next": None,
-                                                       "interfaces": {"a": 1}, "drops": []}):
+                       "stats_get", "runtime_get", "log_list", "system_methods", "session_list",
+                       "session_count", "firewall_list", "nat_list"):
+            for value in ({}, [{}], [], None, 1, "x",
+                          {"routes": [{}], "workers": [{}], "next": None, "interfaces": {"a": 1},
+                           "drops": [], "sessions": [{}], "rules": [{}, 1], "source": [{}],
+                           "destination": [{}], "static": [{}], "states": {"a": "b"}}):
                 setattr(self.router, method, lambda params, value=value: value)
                 verb = {"system_info": "system", "interface_list": "interfaces",
                         "route_list": "routes", "neighbour_list": "neighbours",
                         "stats_get": "stats", "runtime_get": "runtime", "log_list": "log",
-                        "system_methods": "methods"}[method]
-                done = self.run_words("show", verb)
+                        "system_methods": "methods", "session_list": "sessions",
+                        "session_count": "sessions summary", "firewall_list": "firewall",
+                        "nat_list": "nat"}[method]
+                done = self.run_words("show", *verb.split())
                 self.assertEqual((done.returncode, done.stderr), (0, ""), (method, value))
 
 
@@ -458,6 +562,9 @@ class Change(Case):
         self.sends("interface up wan", "interface.set", {"name": "wan", "admin": "up"})
         self.sends("interface down wan", "interface.set", {"name": "wan", "admin": "down"})
         self.sends("clear stats", "stats.clear", None)
+        self.sends("clear sessions", "session.flush", None)
+        self.sends("clear sessions protocol udp interface wan", "session.flush",
+                   {"protocol": "udp", "interface": "wan"})
         self.fails("interface up wam", 1,
                    "routerctl: $.name: there is no interface \"wam\"\n")
 
@@ -535,10 +642,14 @@ class Usage(Case):
         self.assertIn("\nconfig check FILE             Check a configuration file, change nothing\n",
                       text)
         for line in text.splitlines():
-            if not line.startswith("route add"):
-                self.assertLessEqual(len(line), 80, line)
-        self.assertEqual(self.ok("help clear"),
+            self.assertLessEqual(len(line), 80, line)
+        self.assertEqual(self.ok("help clear stats"),
                          "clear stats                   Set all counters to zero\n")
+        self.shows("help clear sessions", """
+            |clear sessions [address (ADDRESS|PREFIX)] [port PORT] [protocol PROTOCOL]
+            |    [interface INTERFACE] [state STATE] [vrf VRF]
+            |                              End these sessions; without a filter, all
+        """)
         self.assertIn("usage:", self.ok("--help"))
         self.assertRegex(self.ok("--version"), r"^routerctl \d+\.\d+")
 
@@ -585,6 +696,11 @@ class Completion(Case):
         self.assertEqual(complete("show interfaces "), [
             ("word", "wan"), ("word", "lan"), ("word", "guest"), ("word", "live")])
         self.assertEqual(complete("show routes vrf g"), [("word", "guest")])
+        self.assertEqual(complete("show sessions state tcp_c"), [("word", "tcp_closing"),
+                                                                 ("word", "tcp_closed")])
+        self.assertEqual(complete("clear sessions protocol udp"), [("word", "udp"),
+                                                                   ("word", "udplite")])
+        self.assertEqual(complete("show sessions interface w"), [("word", "wan")])
         self.file("my.json", "")
         os.mkdir(os.path.join(self.folder, "my.d"))
         self.assertEqual(complete("config check my"), [("file", "my.d/"), ("file", "my.json")])

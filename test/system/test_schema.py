@@ -63,11 +63,43 @@ def neighbour(**members):
     return {"interfaces": {"lan": LAN}, "neighbours": [entry]}
 
 
+TWO = {"lan": LAN, "wan": {"device": "net_tap1,iface=wan", "addresses": ["203.0.113.2/24"]}}
+
+
+def firewall(**members):
+    return {"interfaces": TWO, "firewall": members}
+
+
+def rule(**members):
+    return firewall(address_sets={"office": ["192.0.2.0/24", "2001:db8::7"]},
+                    rules=[{"name": "one", "action": "accept", **members}])
+
+
+def nat(**members):
+    return {"interfaces": TWO, "nat": members}
+
+
+def source(**members):
+    return nat(source=[{"out": "wan", "to": "interface", **members}])
+
+
+def forward(**members):
+    return nat(destination=[{"in": "wan", "to": "192.0.2.10", **members}])
+
+
+def static(**members):
+    return nat(static=[{"outside": "203.0.113.10", "inside": "192.0.2.20", **members}])
+
+
+def sessions(**members):
+    return {"sessions": members}
+
+
 CASES = [
     # The document.
     (RIGHT, "nothing at all", {}),
     (WRONG, "an array", []),
-    (WRONG, "an unknown section", {"firewall": {}}),
+    (WRONG, "an unknown section", {"firewal": {}}),
     (WRONG, "a key in the wrong case", {"Interfaces": {}}),
     (BEYOND, "a key twice", '{"mbufs": 1024, "mbufs": 2048}'),
     (BEYOND, "a comment", '{"mbufs": 1024} // buffers'),
@@ -138,6 +170,18 @@ CASES = [
     (WRONG, "too many descriptors", interface(tx_descriptors=32769)),
     (RIGHT, "an interface that is off", interface(enabled=False, promiscuous=True)),
     (WRONG, "enabled as a number", interface(enabled=1)),
+    (RIGHT, "a largest segment", interface(tcp_mss=88)),
+    (RIGHT, "a largest segment that fits", interface(tcp_mss="auto")),
+    (WRONG, "a largest segment that is too small", interface(tcp_mss=87)),
+    (WRONG, "a largest segment as text", interface(tcp_mss="1452")),
+    (RIGHT, "the largest segment of all", vlan(tcp_mss=65535)),
+    (WRONG, "a largest segment that is too large", interface(tcp_mss=65536)),
+    (WRONG, "no largest segment as false", interface(tcp_mss=False)),
+    (RIGHT, "a loose reverse path check", vlan(reverse_path="loose")),
+    (RIGHT, "no reverse path check", interface(reverse_path="off")),
+    (WRONG, "another word as reverse path check", interface(reverse_path="feasible")),
+    (RIGHT, "a reverse path check", interface(reverse_path="strict")),
+    (WRONG, "an unknown reverse path check", interface(reverse_path=True)),
     # Host twins.
     (RIGHT, "the longest name of a twin", interface(host_twin="a" * 15)),
     (RIGHT, "an odd but right name of a twin", interface(host_twin="[lan]~0")),
@@ -264,6 +308,128 @@ CASES = [
                                     "other": 10000000}}),
     (WRONG, "an unknown punt class", {"punt": {"bgp": 1000}}),
     (WRONG, "too high a punt rate", {"punt": {"other": 10000001}}),
+    # Sessions.
+    (RIGHT, "sessions with defaults", sessions()),
+    (RIGHT, "sessions in detail", sessions(
+        size=1024, tcp_pickup=True, timeouts={"tcp_established": 604800, "udp": 1},
+        limits={"per_source": 67108864, "new_per_second_per_source": 0})),
+    (WRONG, "too few sessions", sessions(size=1023)),
+    (WRONG, "too many sessions", sessions(size=67108865)),
+    (WRONG, "a timeout of none", sessions(timeouts={"udp": 0})),
+    (WRONG, "a timeout of more than a week", sessions(timeouts={"udp": 604801})),
+    (WRONG, "a timeout of no state", sessions(timeouts={"tcp_ending": 10})),
+    (RIGHT, "sessions in a file", sessions(keep=True, file="/var/lib/dpdk-router/sessions")),
+    (WRONG, "sessions in no absolute path", sessions(file="sessions")),
+    (WRONG, "sessions in too long a path", sessions(file="/" + "a" * 1023)),
+    (RIGHT, "events to a socket", sessions(events="unix:/run/collector.sock")),
+    (RIGHT, "events to a file", sessions(events="/var/log/sessions.json")),
+    (WRONG, "events to nowhere", sessions(events="udp:192.0.2.1")),
+    (WRONG, "an unknown limit", sessions(limits={"per_port": 10})),
+    # Firewall.
+    (RIGHT, "a firewall with defaults", firewall()),
+    (RIGHT, "a firewall with policies", firewall(default="reject", router_default="accept")),
+    (WRONG, "an unknown policy", firewall(default="deny")),
+    (RIGHT, "the shortest rule", rule()),
+    (RIGHT, "a rule with everything", rule(
+        enabled=False, to_router=False, vrf="default", family="ipv4", log=True, stateless=True,
+        source=["@office", "198.51.100.0/24"], destination="192.0.2.9", protocol="tcp",
+        source_port="1024-65535", destination_port=[80, "8000-8099"], tcp_flags="syn,!ack",
+        dscp=[0, 63], **{"in": ["lan", "wan"], "out": "wan"})),
+    (RIGHT, "types of ICMP", rule(protocol=["icmp", 58], icmp_type=["echo_request", 11, "3/4"])),
+    (WRONG, "a rule without a name", firewall(rules=[{"action": "accept"}])),
+    (WRONG, "a rule without an action", firewall(rules=[{"name": "one"}])),
+    (WRONG, "an unknown key of a rule", rule(port=80)),
+    (WRONG, "a rule that is called default", rule(name="default")),
+    (WRONG, "an empty list of interfaces", rule(**{"in": []})),
+    (WRONG, "an empty list of ports", rule(protocol="tcp", destination_port=[])),
+    (WRONG, "an unknown family", rule(family="ip")),
+    (WRONG, "an unknown protocol", rule(protocol="tpc")),
+    (WRONG, "a protocol above 255", rule(protocol=256)),
+    (WRONG, "ports without a protocol", rule(destination_port=80)),
+    (WRONG, "ports of a protocol without ports", rule(protocol=["tcp", "icmp"], source_port=80)),
+    (RIGHT, "ports of protocols by number", rule(protocol=[6, 17, 132], source_port=0)),
+    (WRONG, "a port above 65535", rule(protocol="udp", destination_port=65536)),
+    (WRONG, "a range above 65535", rule(protocol="udp", destination_port="1-65536")),
+    (WRONG, "a range without an end", rule(protocol="udp", destination_port="1000-")),
+    (BEYOND, "a range that is reversed", rule(protocol="udp", destination_port="2000-1000")),
+    (WRONG, "types without ICMP", rule(protocol="udp", icmp_type=8)),
+    (WRONG, "an unknown type of ICMP", rule(protocol="icmp", icmp_type="ping")),
+    (WRONG, "a code above 255", rule(protocol="icmp", icmp_type="3/256")),
+    (WRONG, "flags without TCP", rule(tcp_flags="syn")),
+    (WRONG, "an unknown flag", rule(protocol="tcp", tcp_flags="syn,ak")),
+    (WRONG, "flags with blanks", rule(protocol="tcp", tcp_flags="syn, ack")),
+    (BEYOND, "one flag twice", rule(protocol="tcp", tcp_flags="syn,!syn")),
+    (WRONG, "a code point above 63", rule(dscp=64)),
+    (WRONG, "out of the router to the router", rule(to_router=True, out="wan")),
+    (WRONG, "an address set without elements", firewall(address_sets={"none": []})),
+    (WRONG, "a name as an address", rule(source="lan")),
+    (BEYOND, "an address set that does not exist", rule(source="@home")),
+    (BEYOND, "host bits in a rule", rule(source="192.0.2.1/24")),
+    (BEYOND, "an interface that does not exist in a rule", rule(out="dmz")),
+    (BEYOND, "a VRF that does not exist in a rule", rule(vrf="red")),
+    (BEYOND, "a rule for no family", rule(family="ipv6", source="192.0.2.0/24")),
+    (BEYOND, "one rule twice", firewall(rules=[{"name": "one", "action": "drop"}] * 2)),
+    # NAT.
+    (RIGHT, "an empty NAT", nat()),
+    (RIGHT, "NAT to the interface", source()),
+    (RIGHT, "NAT with everything", source(
+        name="lan", source=["192.0.2.0/24", "192.0.3.7"], destination="0.0.0.0/0", protocol="udp",
+        to=["203.0.113.16-203.0.113.31", "198.51.100.0/28", "203.0.113.9"],
+        mapping="endpoint_independent", filtering="endpoint_independent", ports="2000-60000",
+        port_block=64, **{"in": "lan"})),
+    (RIGHT, "no NAT", source(to="none", mapping="endpoint_dependent", ports=5000)),
+    (WRONG, "NAT to nowhere", nat(source=[{"out": "wan"}])),
+    (WRONG, "NAT without an interface", nat(source=[{"to": "interface"}])),
+    (WRONG, "the interface in a list", source(to=["interface"])),
+    (WRONG, "an empty pool", source(to=[])),
+    (WRONG, "17 ranges", source(to=["203.0.113.%d" % i for i in range(20, 37)])),
+    (WRONG, "an IPv6 pool", source(to="2001:db8::/120")),
+    (WRONG, "NAT of IPv6", source(source="2001:db8::/64")),
+    (WRONG, "a multicast pool", source(to="224.0.0.0/28")),
+    (WRONG, "a pool that ends in loopback", source(to="126.255.255.0-127.0.0.1")),
+    (BEYOND, "a pool that is reversed", source(to="203.0.113.31-203.0.113.16")),
+    (BEYOND, "a pool that is too large", source(to="100.64.0.0/10")),
+    (RIGHT, "a large pool, endpoint-dependent", source(to="100.64.0.0/10",
+                                                       mapping="endpoint_dependent")),
+    (WRONG, "65 prefixes", source(source=["10.0.%d.0/24" % i for i in range(65)])),
+    (WRONG, "an unknown mapping", source(mapping="address_dependent")),
+    (WRONG, "anybody to a mapping that is not for everybody",
+     source(mapping="endpoint_dependent", filtering="endpoint_independent")),
+    (WRONG, "port 0 for NAT", source(ports="0-1000")),
+    (WRONG, "port 65536 for NAT", source(ports="1024-65536")),
+    (WRONG, "port blocks for anybody", source(port_block=64)),
+    (BEYOND, "a port block larger than the range", source(source="192.0.2.0/24", port_block=101,
+                                                          ports="1000-1099")),
+    (BEYOND, "a source rule behind one that takes all",
+     nat(source=[{"out": "wan", "to": "interface"}] * 2)),
+    (BEYOND, "NAT by no interface", source(out="dmz")),
+    (RIGHT, "all to one host", forward()),
+    (RIGHT, "a port forward", forward(protocol="tcp", destination_port=8080, to="192.0.2.10:80",
+                                      source="198.51.100.0/24", destination="203.0.113.2",
+                                      hairpin=False, name="web")),
+    (RIGHT, "ports to a range of hosts", forward(protocol=17, destination_port="6000-6099",
+                                                 to="192.0.2.10-192.0.2.12:7000")),
+    (WRONG, "a forward to nowhere", nat(destination=[{"in": "wan"}])),
+    (WRONG, "a forward to a prefix", forward(to="192.0.2.0/24")),
+    (WRONG, "a forward to loopback", forward(to="127.0.0.1")),
+    (WRONG, "a forward to port 0", forward(protocol="tcp", destination_port=80,
+                                           to="192.0.2.10:0")),
+    (WRONG, "a port without one that it replaces", forward(protocol="tcp", to="192.0.2.10:80")),
+    (WRONG, "ports to forward without a protocol", forward(destination_port=80)),
+    (WRONG, "ports to forward of GRE", forward(protocol="gre", destination_port=80)),
+    (BEYOND, "a range of ports past the end", forward(protocol="tcp", destination_port="1-100",
+                                                      to="192.0.2.10:65500")),
+    (RIGHT, "a static translation", static()),
+    (RIGHT, "a static translation elsewhere", static(outside="198.51.100.9", interface="wan")),
+    (WRONG, "half a static translation", nat(static=[{"outside": "203.0.113.10"}])),
+    (WRONG, "a static translation of a prefix", static(inside="192.0.2.0/28")),
+    (BEYOND, "a static translation on no link", static(outside="198.51.100.9")),
+    (BEYOND, "one inside address twice", nat(static=[
+        {"outside": "203.0.113.10", "inside": "192.0.2.20"},
+        {"outside": "203.0.113.11", "inside": "192.0.2.20"}])),
+    (BEYOND, "a static address in a pool", nat(
+        source=[{"out": "wan", "to": "203.0.113.8/29"}],
+        static=[{"outside": "203.0.113.10", "inside": "192.0.2.20"}])),
 ]
 
 
