@@ -31,6 +31,10 @@ static bool accepts_count(const char *text) {
     return accepts_number(text, 1, 1000000);
 }
 
+static bool accepts_port(const char *text) {
+    return accepts_number(text, 0, 65535);
+}
+
 static bool accepts_weight(const char *text) {
     return accepts_number(text, 1, 255);
 }
@@ -66,6 +70,12 @@ static bool accepts_json(const char *text) {
     return value != NULL;
 }
 
+static const char *const protocol_names[] = {"tcp", "udp",  "icmp", "icmpv6",  "gre", "esp",
+                                             "ah",  "sctp", "dccp", "udplite", NULL};
+static const char *const state_names[] = {
+    "tcp_opening", "tcp_answered", "tcp_established", "tcp_closing", "tcp_closed", "udp_new",
+    "udp",         "icmp",         "other",           NULL};
+
 /* clang-format off */
 static const struct argument arguments[ARGUMENT_TYPES] = {
     [ARGUMENT_ADDRESS]   = {"ADDRESS", "an IPv4 or IPv6 address", false, accepts_address},
@@ -75,8 +85,11 @@ static const struct argument arguments[ARGUMENT_TYPES] = {
     [ARGUMENT_JSON]      = {"JSON", "a JSON object or array", false, accepts_json},
     [ARGUMENT_MAC]       = {"MAC", "a MAC address such as 02:00:00:00:00:01", false, accepts_mac},
     [ARGUMENT_METHOD]    = {"METHOD", "a JSON-RPC method's name", false, accepts_any},
+    [ARGUMENT_PORT]      = {"PORT", "a port, 0 to 65535", true, accepts_port},
     [ARGUMENT_PREFIX]    = {"PREFIX", "a prefix such as 192.0.2.0/24 or 2001:db8::/32", false, accepts_prefix},
+    [ARGUMENT_PROTOCOL]  = {"PROTOCOL", "a protocol's name or number", true, accepts_any, protocol_names},
     [ARGUMENT_SECONDS]   = {"SECONDS", "a number of seconds, 1 to 86400", true, accepts_seconds},
+    [ARGUMENT_STATE]     = {"STATE", "a session's state", false, accepts_any, state_names},
     [ARGUMENT_VRF]       = {"VRF", "a VRF's name", false, accepts_any},
     [ARGUMENT_WEIGHT]    = {"WEIGHT", "a number from 1 to 255", true, accepts_weight},
     [ARGUMENT_WORD]      = {"WORD", "a word", false, accepts_any},

@@ -17,8 +17,11 @@ enum argument_type {
     ARGUMENT_JSON,
     ARGUMENT_MAC,
     ARGUMENT_METHOD,
+    ARGUMENT_PORT,
     ARGUMENT_PREFIX,
+    ARGUMENT_PROTOCOL,
     ARGUMENT_SECONDS,
+    ARGUMENT_STATE,
     ARGUMENT_VRF,
     ARGUMENT_WEIGHT,
     ARGUMENT_WORD,
@@ -28,8 +31,10 @@ enum argument_type {
 struct argument {
     const char *name;        /* "ADDRESS" */
     const char *description; /* "an IPv4 or IPv6 address" */
-    bool number;             /* goes into JSON as an integer */
+    bool number;             /* goes into JSON as an integer where it has only digits */
     bool (*accepts)(const char *text);
+    const char *const *names; /* what to offer for completion, NULL-terminated; NULL: the running
+                                 router or nobody knows */
 };
 
 /* The description of a type; the type must be below ARGUMENT_TYPES. */

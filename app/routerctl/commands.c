@@ -8,6 +8,10 @@
     "route add PREFIX via ADDRESS:via " \
     "[interface INTERFACE|weight WEIGHT|vrf VRF|via ADDRESS:via]..."
 
+#define SESSION_FILTERS                                                                 \
+    "address (ADDRESS|PREFIX:address)|port PORT|protocol PROTOCOL|interface INTERFACE|" \
+    "state STATE|vrf VRF"
+
 /* clang-format off */
 const struct command commands[] = {
     {"show", "Show the router's state", .flags = COMMAND_GROUP},
@@ -17,6 +21,12 @@ const struct command commands[] = {
     {"show routes {vrf VRF|(ipv4:family|ipv6:family)|(PREFIX|[to] ADDRESS:covering)}",
      "List routes, or the route that an address takes", "route.list", .run = run_show_routes},
     {"show neighbours [INTERFACE]", "List ARP and ND entries", "neighbour.list", .render = show_neighbours},
+    {"show sessions {" SESSION_FILTERS "|live}", "List sessions, or watch the busiest ones",
+     "session.list", .run = run_show_sessions},
+    {"show sessions summary", "Count sessions by state", "session.count", .render = show_session_counts},
+    {"show firewall", "List the firewall's rules and what they counted", "firewall.list",
+     .render = show_firewall},
+    {"show nat", "List NAT rules with their present addresses", "nat.list", .render = show_nat},
     {"show stats {interval SECONDS:interval|count COUNT}", "Show counters, or watch rates",
      "stats.get", .run = run_show_stats},
     {"show drops [all]", "Show dropped packets by stage and reason", "stats.get", .run = run_show_drops},
@@ -61,7 +71,9 @@ const struct command commands[] = {
     {"interface down:admin INTERFACE:name", "Switch an interface off",
      .method = "interface.set"},
 
-    {"clear", "Reset counters", .flags = COMMAND_GROUP},
+    {"clear", "Reset counters, end sessions", .flags = COMMAND_GROUP},
+    {"clear sessions {" SESSION_FILTERS "}", "End these sessions; without a filter, all",
+     "session.flush", .render = show_count},
     {"clear stats", "Set all counters to zero", .method = "stats.clear"},
 
     {"call METHOD [JSON]", "Call a JSON-RPC method and print its result", .run = run_call},

@@ -25,6 +25,16 @@ int run_show_routes(struct session *session, const struct match *match);
 /* show_neighbours.c */
 void show_neighbours(struct session *session, const struct match *match, const void *result);
 
+/* show_sessions.c */
+int run_show_sessions(struct session *session, const struct match *match);
+void show_session_counts(struct session *session, const struct match *match, const void *result);
+
+/* show_firewall.c */
+void show_firewall(struct session *session, const struct match *match, const void *result);
+
+/* show_nat.c */
+void show_nat(struct session *session, const struct match *match, const void *result);
+
 /* show_stats.c */
 int run_show_stats(struct session *session, const struct match *match);
 int run_show_drops(struct session *session, const struct match *match);

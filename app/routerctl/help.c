@@ -26,6 +26,34 @@ static bool in_group(const struct command *command) {
     return false;
 }
 
+/* The length of what fits into the rest of a line: up to a blank between parts, at least one part.
+ */
+static size_t fitting(const char *usage, size_t room) {
+    size_t best = 0, depth = 0, i = 0;
+
+    for (; usage[i] != '\0'; i++) {
+        if (usage[i] == '[' || usage[i] == '(')
+            depth++;
+        else if (usage[i] == ']' || usage[i] == ')')
+            depth--;
+        else if (usage[i] == ' ' && usage[i + 1] == '[' && depth == 0 && (i <= room || best == 0))
+            best = i;
+    }
+    return i <= room || best == 0 ? i : best;
+}
+
+static void print_usage(const char *usage) {
+    enum { WIDTH = 80, INDENT = 4 };
+    size_t length = fitting(usage, WIDTH);
+
+    printf("%.*s\n", (int)length, usage);
+    while (usage[length] != '\0') {
+        usage += length + 1;
+        length = fitting(usage, WIDTH - INDENT);
+        printf("%*s%.*s\n", INDENT, "", (int)length, usage);
+    }
+}
+
 static void list_command(void *context, const struct command *command) {
     struct list *list = context;
     const char *usage = command_usage(list->session->commands, command);
@@ -37,10 +65,12 @@ static void list_command(void *context, const struct command *command) {
             (in_group(command) || in_group(list->previous)))
             putchar('\n');
     }
-    if (strlen(usage) < HELP_COLUMN - 1)
+    if (strlen(usage) < HELP_COLUMN - 1) {
         printf("%-*s%s\n", HELP_COLUMN, usage, command->help);
-    else
-        printf("%s\n%*s%s\n", usage, HELP_COLUMN, "", command->help);
+    } else {
+        print_usage(usage);
+        printf("%*s%s\n", HELP_COLUMN, "", command->help);
+    }
     list->previous = command;
     list->count++;
 }

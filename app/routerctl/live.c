@@ -121,8 +121,13 @@ static struct picture draw_picture(struct session *session, const struct match *
     return picture;
 }
 
+static json_t *fetch_result(struct session *session, const struct match *match,
+                            struct failure *failure) {
+    return client_call(session->client, match->command->method, NULL, CLIENT_TIMEOUT, failure);
+}
+
 int live_run(struct session *session, const struct match *match, int interval, unsigned count,
-             live_draw_fn draw) {
+             live_fetch_fn fetch, live_draw_fn draw) {
     bool screen = session->terminal && !session->json;
     json_t *before = NULL;
     struct picture last = {0};
@@ -137,7 +142,7 @@ int live_run(struct session *session, const struct match *match, int interval, u
     for (;;) {
         struct failure failure;
         json_t *now =
-            client_call(session->client, match->command->method, NULL, CLIENT_TIMEOUT, &failure);
+            fetch ? fetch(session, match, &failure) : fetch_result(session, match, &failure);
         double time = live_clock();
         if (now == NULL) {
             if (screen)

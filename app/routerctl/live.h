@@ -14,10 +14,14 @@
 typedef void (*live_draw_fn)(struct session *session, const struct match *match, FILE *out,
                              const json_t *now, const json_t *before, double seconds);
 
+/* Gets what is drawn (new reference); NULL with *failure. */
+typedef json_t *(*live_fetch_fn)(struct session *session, const struct match *match,
+                                 struct failure *failure);
+
 /* Runs until stopped, or for `count` pictures with rates when it is not 0. Returns the exit status;
  * being stopped by the user is success. */
 int live_run(struct session *session, const struct match *match, int interval, unsigned count,
-             live_draw_fn draw);
+             live_fetch_fn fetch, live_draw_fn draw);
 
 /* The rate of a counter; NaN (shown as "-") when `before` lacks it. A counter that went back was
  * cleared in between and counts from zero. */

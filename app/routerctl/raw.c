@@ -30,7 +30,8 @@ int run_call(struct session *session, const struct match *match) {
 void show_count(struct session *session, const struct match *match, const void *result) {
     static const struct {
         const char *key, *what;
-    } counts[] = {{"added", "route"}, {"deleted", "route"}, {"flushed", "neighbour"}};
+    } counts[] = {
+        {"added", "route"}, {"deleted", "route"}, {"flushed", "neighbour"}, {"ended", "session"}};
 
     (void)session;
     (void)match;

@@ -106,7 +106,8 @@ json_t *match_params(const struct match *match) {
             continue;
         if (params == NULL)
             params = json_object();
-        bool number = word->argument && argument_of(word->type)->number;
+        bool number = word->argument && argument_of(word->type)->number &&
+                      word->text[strspn(word->text, "0123456789")] == '\0';
         json_object_set_new(params, word->key,
                             number ? json_integer(atoi(word->text)) : json_string(word->text));
     }
@@ -205,7 +206,10 @@ static void add_files(const char *partial, struct candidates *out) {
 void session_names(void *context, enum argument_type type, const char *partial,
                    struct candidates *out) {
     struct session *session = context;
+    const char *const *names = argument_of(type)->names;
 
+    for (size_t i = 0; names != NULL && names[i] != NULL; i++)
+        add_name(out, names[i], partial);
     switch (type) {
     case ARGUMENT_INTERFACE:
         add_from_router(session, "interface.list", "name", partial, out);

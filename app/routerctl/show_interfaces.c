@@ -168,7 +168,7 @@ int run_show_interfaces(struct session *session, const struct match *match) {
     int status;
 
     if (match_has(match, "live") && name == NULL)
-        return live_run(session, match, 1, 0, draw);
+        return live_run(session, match, 1, 0, NULL, draw);
     json_t *list = session_call(session, match->command->method, NULL, CLIENT_TIMEOUT, &status);
     if (list == NULL)
         return status;
@@ -177,7 +177,7 @@ int run_show_interfaces(struct session *session, const struct match *match) {
         session_error(session, "there is no interface \"%s\"", name);
         status = STATUS_ROUTER;
     } else if (match_has(match, "live")) {
-        status = live_run(session, match, 1, 0, draw);
+        status = live_run(session, match, 1, 0, NULL, draw);
     } else if (session->json) {
         session_print_json(session, name ? one : list);
     } else if (name != NULL) {

@@ -1,23 +1,14 @@
 /*
- * show routes. A full table has a million routes: they come in pages, and each page is printed and
- * forgotten before the next one is asked for.
+ * show routes. A full table has a million routes: they come in pages.
  */
 #include "commands.h"
 #include "field.h"
-#include "interrupt.h"
+#include "pages.h"
 #include "session.h"
 #include "table.h"
 
 #include <stdio.h>
 #include <string.h>
-
-enum { PAGE = 1000 };
-
-struct output {
-    struct session *session;
-    struct table *table;
-    size_t count;
-};
 
 /* What stands for the next hop when there is no address. */
 static const char *hop_text(const json_t *route, const json_t *hop) {
@@ -57,68 +48,32 @@ static void table_route(struct table *table, const json_t *route) {
     }
 }
 
-/* Routes one by one as JSON, so that the whole list looks like one reply of the router. */
-static void json_route(const struct output *output, const json_t *route) {
-    bool terminal = output->session->terminal;
-
-    if (output->count > 0)
-        putchar(',');
-    if (terminal)
-        fputs("\n  ", stdout);
-    json_dumpf(route, stdout, terminal ? 0 : JSON_COMPACT);
-}
-
-static void print_page(struct output *output, const json_t *routes) {
+static void show_page(struct session *session, const json_t *routes, bool more, void *context) {
+    struct table *table = context;
     json_t *route;
     size_t i;
 
-    json_array_foreach (routes, i, route) {
-        if (output->session->json)
-            json_route(output, route);
-        else
-            table_route(output->table, route);
-        output->count++;
+    if (more) { /* IPv4 shall stay aligned */
+        table_widen(table, 0, strlen("255.255.255.255/32"));
+        table_widen(table, 1, strlen("255.255.255.255"));
     }
-    if (!output->session->json)
-        table_flush(output->table, stdout, output->session->colour);
+    json_array_foreach (routes, i, route) {
+        table_route(table, route);
+    }
+    table_flush(table, stdout, session->colour);
 }
 
 int run_show_routes(struct session *session, const struct match *match) {
     static const struct table_column columns[] = {{"PREFIX", TABLE_LEFT},    {"VIA", TABLE_LEFT},
                                                   {"INTERFACE", TABLE_LEFT}, {"VRF", TABLE_LEFT},
                                                   {"ORIGIN", TABLE_LEFT},    {"STATE", TABLE_LEFT}};
-    struct output output = {.session = session, .table = TABLE_NEW(columns)};
-    json_t *after = NULL;
-    int status;
+    static const struct pages pages = {"routes", "next", "after", show_page};
+    struct table *table = TABLE_NEW(columns);
+    size_t count;
+    int status = pages_run(session, match, &pages, table, &count);
 
-    do {
-        json_t *params = match_params(match);
-        if (params == NULL)
-            params = json_object();
-        json_object_set_new(params, "limit", json_integer(PAGE));
-        if (after != NULL)
-            json_object_set_new(params, "after", after);
-        json_t *page =
-            session_call(session, match->command->method, params, CLIENT_TIMEOUT, &status);
-        after = NULL;
-        if (page == NULL)
-            break;
-        if (session->json && output.count == 0)
-            fputs(session->terminal ? "{\"routes\": [" : "{\"routes\":[", stdout);
-        after = json_incref(json_object_get(page, "next"));
-        if (after != NULL && !json_is_null(after)) { /* more will come: IPv4 shall stay aligned */
-            table_widen(output.table, 0, strlen("255.255.255.255/32"));
-            table_widen(output.table, 1, strlen("255.255.255.255"));
-        }
-        print_page(&output, json_object_get(page, "routes"));
-        json_decref(page);
-    } while (after != NULL && !json_is_null(after) && !ferror(stdout) && !interrupt_pending());
-
-    json_decref(after);
-    if (status == STATUS_OK && session->json)
-        puts(session->terminal ? "\n], \"next\": null}" : "],\"next\":null}");
-    else if (status == STATUS_OK && output.count == 0)
+    if (status == STATUS_OK && !session->json && count == 0)
         puts("no routes");
-    table_end(output.table, stdout, session->colour);
+    table_end(table, stdout, session->colour);
     return status;
 }

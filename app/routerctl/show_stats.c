@@ -205,7 +205,7 @@ int run_show_stats(struct session *session, const struct match *match) {
 
     if (interval != NULL || count != NULL)
         return live_run(session, match, interval ? atoi(interval) : 1,
-                        count ? (unsigned)atoi(count) : 0, draw);
+                        count ? (unsigned)atoi(count) : 0, NULL, draw);
     json_t *stats = session_call(session, match->command->method, NULL, CLIENT_TIMEOUT, &status);
     if (stats == NULL)
         return status;
