@@ -111,10 +111,14 @@ static bool destination_stands(const struct nat_rules *rules, const struct sessi
 static bool review(uint32_t number, const struct session *session, void *context) {
     const struct nat_rules *rules = context;
     const struct flow *forward = &session_flows[number * 2];
+    uint32_t serial = __atomic_load_n(&session->serial, __ATOMIC_ACQUIRE);
+    bool stands =
+        forward->flags & FLOW_IPV6 || session->flags & SESSION_FROM_ROUTER ||
+        ((!(forward->flags & FLOW_SOURCE) || source_stands(rules, session, forward)) &&
+         (!(forward->flags & FLOW_DESTINATION) || destination_stands(rules, session, forward)));
 
-    if (!(forward->flags & FLOW_IPV6) && !(session->flags & SESSION_FROM_ROUTER) &&
-        ((forward->flags & FLOW_SOURCE && !source_stands(rules, session, forward)) ||
-         (forward->flags & FLOW_DESTINATION && !destination_stands(rules, session, forward))))
+    /* It may have ended meanwhile, and the place be another session's. */
+    if (!stands && __atomic_load_n(&session->serial, __ATOMIC_ACQUIRE) == serial)
         session_end(number);
     return true;
 }
