@@ -22,8 +22,8 @@ enum { SYN = 0x02, ACK = 0x10 };
 static const char *const masquerade =
     "{'interfaces': {'lan': {" LAN_PORT ", " LAN_ADDRESSES "}, 'wan': {" WAN_PORT ", " WAN_ADDRESSES
     "}}, 'neighbours': [" LAN_NEIGHBOURS "," WAN_NEIGHBOURS "],"
-    "'routes': [" DEFAULT_ROUTES "], 'sessions': {'size': 65536, 'timeouts': {'udp_new': 3,"
-    "'udp': 3, 'tcp_established': 3, 'tcp_answered': 3, 'tcp_opening': 3}},"
+    "'routes': [" DEFAULT_ROUTES "], 'sessions': {'size': 65536, 'timeouts': {'udp_new': 60,"
+    "'udp': 60, 'tcp_established': 60, 'tcp_answered': 60, 'tcp_opening': 60}},"
     "'firewall': {'default': 'drop', 'rules': [{'name': 'out', 'in': 'lan', 'action': 'accept'}]},"
     "'nat': {'source': [{'out': 'wan', 'to': 'interface'}]}," UNLIMITED "}";
 
@@ -131,7 +131,7 @@ CASE(everything_comes_back) {
     }
     discard(ANYWHERE);
     forget_drops(); /* the router's policy for pings is the default */
-    for (unsigned i = 0; i < 50 && ended(rpc("session.count", "{}")) > 0; i++) {
+    for (unsigned i = 0; i < 200 && ended(rpc("session.count", "{}")) > 0; i++) {
         advance(1000);
         usleep(10000);
     }
@@ -191,7 +191,7 @@ CASE(a_flood_on_both_workers) {
 
     start("{'interfaces': {'lan': {" LAN_PORT ", " LAN_ADDRESSES "}, 'wan': {" WAN_PORT
           ", " WAN_ADDRESSES "}}, 'neighbours': [" LAN_NEIGHBOURS "," WAN_NEIGHBOURS "],"
-          "'routes': [" DEFAULT_ROUTES "], 'sessions': {'size': 1024, 'timeouts': {'udp_new': 3}},"
+          "'routes': [" DEFAULT_ROUTES "], 'sessions': {'size': 1024, 'timeouts': {'udp_new': 60}},"
           "'firewall': {'default': 'accept'}," UNLIMITED "}");
     for (unsigned flood = 0; flood < FLOODS; flood++) {
         for (unsigned i = 0; i < EACH; i++) {
@@ -213,7 +213,7 @@ CASE(a_flood_on_both_workers) {
     require(ended(count) <= 1024, "%s", count);
     require(strstr(count, "'evicted':0,") == NULL, "%s", count);
     /* They come to an end, and all places can be used again, but for those that a worker keeps. */
-    for (unsigned i = 0; i < 100 && ended(rpc("session.count", "{}")) > 0; i++) {
+    for (unsigned i = 0; i < 200 && ended(rpc("session.count", "{}")) > 0; i++) {
         advance(1000);
         usleep(10000);
     }
