@@ -81,7 +81,6 @@ enum flow_flags {
     FLOW_SOURCE = 1 << 3,      /* the source is rewritten (behind the firewall) */
     FLOW_OTHER_VRF = 1 << 4,   /* routed in `vrf` instead of the VRF it came in by */
     FLOW_DEAD = 1 << 5,        /* ended by the control thread: to be taken out */
-    FLOW_SEEN = 1 << 6,        /* a packet has come this way */
 };
 
 /* Addresses and ports that take the place of the key's, and the difference that makes to checksums
@@ -190,7 +189,6 @@ struct session_burst {
     uint32_t number; /* worker->burst_number for which the rest is true */
     uint64_t misses;
     uint64_t sources; /* packets whose source the flow says to rewrite */
-    uint64_t related; /* ICMP errors that belong to a session: let through */
     struct session_miss miss[BURST_MAX];
 };
 

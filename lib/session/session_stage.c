@@ -120,11 +120,8 @@ static enum session_drop one_packet(struct worker *worker, struct session_burst 
     result = session_key_of(mbuf, miss);
     if (result == SESSION_MISS) {
         result = session_icmp_error(mbuf);
-        if (result == SESSION_PASS) {
-            own->related |= UINT64_C(1) << i;
-            if (meta->flags & PACKET_FRAGMENT)
-                session_fragment_first(worker, mbuf, &miss->key, FRAGMENT_PASSES);
-        }
+        if (result == SESSION_PASS && meta->flags & PACKET_FRAGMENT)
+            session_fragment_first(worker, mbuf, &miss->key, FRAGMENT_PASSES);
         miss->stateless = true;
         return result;
     }
@@ -310,7 +307,7 @@ static void session_run(struct worker *worker, struct burst *burst) {
     uint64_t rest = burst->mask;
 
     own->number = worker->burst_number;
-    own->misses = own->sources = own->related = 0;
+    own->misses = own->sources = 0;
     if (likely(worker->burst_kind == BURST_PLAIN_IPV4 && burst_is_dense(burst)))
         rest = plain_ipv4(burst->packets, (unsigned)__builtin_popcountll(burst->mask), own,
                           packet_meta(burst->packets[0])->vrf);

@@ -1,6 +1,6 @@
 /*
- * Frames of any kind into the running router: the pipeline, the slow path and the control side,
- * with a configuration that uses most of what there is.
+ * Frames of any kind into the running router: the pipeline with firewall and NAT, the slow path and
+ * the control side, with a configuration that uses most of what there is.
  *
  * An input is a sequence of records: a control byte, two bytes of length (less significant first)
  * and the frame, the last one as long as what is left. The control byte:
@@ -50,7 +50,21 @@ static const char *const configuration =
     "{'prefix': '203.0.113.64/26', 'unreachable': true},"
     "{'prefix': '203.0.113.128/26', 'prohibit': true},"
     "{'prefix': '203.0.112.0/24', 'via': '2001:db8:2::2'},"
-    "{'prefix': '0.0.0.0/0', 'vrf': 'blue', 'via': '100.64.4.2'}]," UNLIMITED "}";
+    "{'prefix': '0.0.0.0/0', 'vrf': 'blue', 'via': '100.64.4.2'}],"
+    "'sessions': {'size': 4096, 'tcp_pickup': true, 'limits': {'per_source': 1000}},"
+    "'firewall': {'default': 'reject', 'rules': ["
+    "{'name': 'no-telnet', 'protocol': 'tcp', 'destination_port': 23, 'action': 'reject'},"
+    "{'name': 'plain', 'protocol': 'udp', 'destination_port': 7, 'action': 'accept', 'stateless': true},"
+    "{'name': 'six', 'family': 'ipv6', 'action': 'accept'},"
+    "{'name': 'from-lan', 'in': ['lan', 'lan.10', 'lan.20'], 'action': 'accept', 'log': false},"
+    "{'name': 'forwarded', 'in': 'wan', 'destination': '192.168.1.0/24', 'action': 'accept'},"
+    "{'name': 'me', 'to_router': true, 'action': 'accept'}]},"
+    "'nat': {'source': [{'out': 'wan', 'source': '192.168.0.0/16', 'to': 'interface',"
+    "'filtering': 'endpoint_independent'},"
+    "{'out': 'isp', 'to': '100.64.4.16/30', 'mapping': 'endpoint_dependent', 'ports': '2000-2100'}],"
+    "'destination': [{'in': 'wan', 'protocol': 'tcp', 'destination_port': '80-90',"
+    "'to': '192.168.1.10:8080'}],"
+    "'static': [{'outside': '10.3.0.99', 'inside': '192.168.1.99'}]}," UNLIMITED "}";
 
 static unsigned buffers;    /* out of the pools at the start */
 static unsigned inputs;     /* since the last check */
@@ -168,6 +182,11 @@ static void forget(void) {
     neighbour_flush(0);
     take_all(false);
     advance(300);
+    take_all(false);
+    /* Fragments wait for two seconds, and are found a few at each turn. */
+    event_advance(2500);
+    for (unsigned i = 0; i < 2000 && buffers_in_use() != buffers; i++)
+        turn();
     take_all(false);
     discard(ANYWHERE); /* what a timer has sent since the port was looked at */
     frames_free();
