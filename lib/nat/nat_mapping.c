@@ -20,7 +20,7 @@ enum {
     PORT_WORDS = PORTS / WORD_BITS,
     ADDRESS_SLOTS = 2 * NAT_ADDRESSES_MAX,
     CLASSES = 3, /* TCP, UDP, all others */
-    GRACE_RING = 1 << 16,
+    GRACE_AT_ONCE = 16,
 };
 
 struct outside {
@@ -65,7 +65,7 @@ int nat_mapping_create(uint32_t size) {
     inside_heads = huge_memory_map(heads_size());
     outside_heads = huge_memory_map(heads_size());
     outsides = calloc(ADDRESS_SLOTS, sizeof(*outsides));
-    grace = calloc(GRACE_RING, sizeof(*grace));
+    grace = calloc(mapping_max, sizeof(*grace));
     fresh = 1;
     free_head = MAPPING_NONE;
     alive = ports_taken = outside_count = grace_first = grace_count = 0;
@@ -293,10 +293,11 @@ bool nat_mapping_hold(uint32_t number) {
 static uint32_t take_number(void) {
     uint32_t number;
 
-    while (grace_count > 0 && rcu_passed(grace[grace_first].token)) {
+    for (unsigned i = 0;
+         i < GRACE_AT_ONCE && grace_count > 0 && rcu_passed(grace[grace_first].token); i++) {
         mappings[grace[grace_first].number].next_inside = free_head;
         free_head = grace[grace_first].number;
-        grace_first = (grace_first + 1) % GRACE_RING;
+        grace_first = (grace_first + 1) % mapping_max;
         grace_count--;
     }
     number = free_head;
@@ -307,11 +308,9 @@ static uint32_t take_number(void) {
     return fresh < mapping_max ? fresh++ : MAPPING_NONE;
 }
 
+/* The ring has a place for each mapping. */
 static void give_number(uint32_t number) {
-    /* When all of the ring waits for a worker that is very late, this one is not used again. */
-    if (grace_count == GRACE_RING)
-        return;
-    grace[(grace_first + grace_count++) % GRACE_RING] =
+    grace[(grace_first + grace_count++) % mapping_max] =
         (struct grace){.token = rcu_token(), .number = number};
 }
 
@@ -341,8 +340,24 @@ static void set_port(struct outside *outside, uint8_t protocol, unsigned port, b
     ports_taken += taken ? 1 : UINT32_MAX;
 }
 
+/* A port that is avoided counts as taken for this once. */
+static int choose_port(const struct outside *outside, const struct nat_mapping *wanted,
+                       uint16_t first, uint16_t last, uint16_t avoid, uint32_t random) {
+    uint64_t *ports = ports_of(outside, wanted->protocol);
+    uint64_t word = ports[avoid / WORD_BITS];
+    int port;
+
+    if (avoid != 0)
+        ports[avoid / WORD_BITS] |= UINT64_C(1) << avoid % WORD_BITS;
+    port = free_port(ports, rte_be_to_cpu_16(wanted->inside_port), first, last,
+                     wanted->protocol != IPPROTO_ICMP, random);
+    ports[avoid / WORD_BITS] = word;
+    return port;
+}
+
 static enum nat_port_result make_locked(const struct nat_mapping *wanted, uint16_t first,
-                                        uint16_t last, uint32_t random, uint32_t *number) {
+                                        uint16_t last, uint16_t avoid, uint32_t random,
+                                        uint32_t *number) {
     struct outside *outside = find_outside(wanted->outside, wanted->outside_vrf);
     struct nat_mapping *mapping;
     int port;
@@ -353,8 +368,7 @@ static enum nat_port_result make_locked(const struct nat_mapping *wanted, uint16
         return nat_mapping_hold(*number) ? NAT_PORT_OK : NAT_PORT_BUSY;
     if (!outside->ports)
         return NAT_PORT_NO_MAPPING;
-    port = free_port(ports_of(outside, wanted->protocol), rte_be_to_cpu_16(wanted->inside_port),
-                     first, last, wanted->protocol != IPPROTO_ICMP, random);
+    port = choose_port(outside, wanted, first, last, avoid, random);
     if (port < 0)
         return NAT_PORT_NONE;
     *number = take_number();
@@ -376,13 +390,14 @@ static enum nat_port_result make_locked(const struct nat_mapping *wanted, uint16
 }
 
 enum nat_port_result nat_mapping_make(const struct nat_mapping *wanted, uint16_t first,
-                                      uint16_t last, uint32_t random, uint32_t *number) {
+                                      uint16_t last, uint16_t avoid, uint32_t random,
+                                      uint32_t *number) {
     enum nat_port_result result;
 
     *number = MAPPING_NONE;
     if (!take_lock())
         return NAT_PORT_BUSY;
-    result = make_locked(wanted, first, last, random, number);
+    result = make_locked(wanted, first, last, avoid, random, number);
     if (result != NAT_PORT_OK)
         *number = MAPPING_NONE;
     leave_lock();

@@ -63,11 +63,13 @@ void nat_mapping_release(uint32_t number);
 enum nat_port_result { NAT_PORT_OK, NAT_PORT_NONE, NAT_PORT_NO_MAPPING, NAT_PORT_BUSY };
 
 /* Makes a mapping with one reference. `wanted` has all but the outside port; that is the inside one
- * if it is in [first, last] (host order) and free, else a free one of the same parity (RFC 4787
- * REQ-3, REQ-4), else any free one. `random` picks where the search begins (RFC 6056). When the
- * inside has a mapping already, made by another worker meanwhile, a reference to that is taken. */
+ * if it is in [first, last] (host order) and free, and not `avoid` (0: none), else a free one of
+ * the same parity (RFC 4787 REQ-3, REQ-4), else any free one. `random` picks where the search
+ * begins (RFC 6056). When the inside has a mapping already, made by another worker meanwhile, a
+ * reference to that is taken. */
 enum nat_port_result nat_mapping_make(const struct nat_mapping *wanted, uint16_t first,
-                                      uint16_t last, uint32_t random, uint32_t *number);
+                                      uint16_t last, uint16_t avoid, uint32_t random,
+                                      uint32_t *number);
 
 /* Mappings alive, and ports taken. They are equal whenever nobody is at work. */
 uint32_t nat_mapping_count(void);

@@ -46,9 +46,11 @@ static void fill_source(const struct source_config *config, struct nat_source_ru
     if (rule->target == NAT_TO_INTERFACE && address) {
         uint32_t host = ip4_host_order(&address->prefix.address);
 
-        rule->pool[0] = (struct nat_range){host, host};
+        rule->pool[0] = (struct nat_range){host, host, 0};
         rule->pool_count = rule->pool_size = 1;
     }
+    for (unsigned r = 0; out && r < rule->pool_count; r++)
+        rule->pool[r].vrf = out->vrf;
     if (out && rule->target != NAT_TO_NONE && !rule->endpoint_dependent)
         add_mapping_addresses(rule, out->vrf);
 }
@@ -59,6 +61,7 @@ static void fill_destination(const struct destination_config *config,
 
     *rule = config->rule;
     rule->in = in ? in->id : 0;
+    rule->vrf = in ? in->vrf : VRF_DEFAULT;
     if (rule->destination.count > 0 || !in)
         return;
     for (unsigned i = 0; i < in->address_count && rule->destination.count < NAT_LIST_MAX; i++) {
@@ -105,10 +108,11 @@ static int by_inside(const void *a, const void *b) {
 }
 
 static int by_first(const void *a, const void *b) {
-    uint32_t left = ((const struct nat_range *)a)->first,
-             right = ((const struct nat_range *)b)->first;
+    const struct nat_range *left = a, *right = b;
 
-    return (left > right) - (left < right);
+    if (left->vrf != right->vrf)
+        return left->vrf < right->vrf ? -1 : 1;
+    return (left->first > right->first) - (left->first < right->first);
 }
 
 bool nat_is_interface_address(uint32_t host) {
@@ -129,7 +133,7 @@ static void add_pool(struct nat_rules *rules, struct nat_range range) {
             if (!nat_is_interface_address(host))
                 continue;
             if (host > range.first)
-                add_pool(rules, (struct nat_range){range.first, host - 1});
+                add_pool(rules, (struct nat_range){range.first, host - 1, range.vrf});
             if (host == range.last)
                 return;
             range.first = host + 1;
@@ -149,7 +153,7 @@ static unsigned finish_ranges(struct nat_range *ranges, unsigned count) {
         return 0;
     qsort(ranges, count, sizeof(ranges[0]), by_first);
     for (unsigned i = 1; i < count; i++) {
-        if (ranges[i].first <= ranges[kept].last + (uint64_t)1)
+        if (ranges[i].vrf == ranges[kept].vrf && ranges[i].first <= ranges[kept].last + (uint64_t)1)
             ranges[kept].last = RTE_MAX(ranges[kept].last, ranges[i].last);
         else
             ranges[++kept] = ranges[i];
@@ -174,7 +178,8 @@ static void collect_mapped(struct nat_rules *rules) {
 
         for (unsigned r = 0; r < rule->pool_count; r++) {
             for (unsigned m = 0; m < rules->mapped_count; m++)
-                rule->shares_mapped |= rule->pool[r].first <= rules->mapped[m].last &&
+                rule->shares_mapped |= rule->pool[r].vrf == rules->mapped[m].vrf &&
+                                       rule->pool[r].first <= rules->mapped[m].last &&
                                        rule->pool[r].last >= rules->mapped[m].first;
         }
     }
@@ -190,7 +195,7 @@ static void collect_forwarded(struct nat_rules *rules, const struct nat_destinat
         struct ip_address address = ip4_address(&network);
 
         if (rule->destination.list[i].mask == UINT32_MAX && link_connected(in, &address))
-            add_pool(rules, (struct nat_range){host, host});
+            add_pool(rules, (struct nat_range){host, host, rule->vrf});
     }
 }
 
@@ -206,7 +211,7 @@ static void collect_pools(struct nat_rules *rules) {
     for (unsigned i = 0; i < rules->static_count; i++) {
         uint32_t host = rte_be_to_cpu_32(rules->by_outside[i].outside);
 
-        add_pool(rules, (struct nat_range){host, host});
+        add_pool(rules, (struct nat_range){host, host, rules->by_outside[i].vrf});
     }
     rules->pool_count = finish_ranges(rules->pools, rules->pool_count);
     collect_mapped(rules);
@@ -293,7 +298,8 @@ static bool answers_for(const struct interface *interface, const struct ip_addre
 
     memcpy(&network, address->bytes, sizeof(network));
     return nat_wanted() && rules && address->family == AF_INET &&
-           nat_is_pool_address(rules, network) && link_connected(interface, address);
+           nat_is_pool_address(rules, interface->vrf, network) &&
+           link_connected(interface, address);
 }
 
 void nat_publish_init(void) {

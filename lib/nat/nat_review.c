@@ -91,12 +91,13 @@ static bool destination_stands(const struct nat_rules *rules, const struct sessi
                                 .destination_port = key->destination_port,
                                 .protocol = session->protocol,
                                 .has_ports = true,
-                                .in = session->in_interface};
+                                .in = session->in_interface,
+                                .vrf = (uint16_t)(key->protocol_vrf >> 16)};
     const struct nat_destination_rule *rule;
     uint32_t address;
     uint16_t port;
 
-    if (fixed)
+    if (fixed && fixed->vrf == packet.vrf)
         return fixed->inside == answers->source;
     rule = nat_match_destination(rules, &packet);
     if (rule) {

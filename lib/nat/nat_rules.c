@@ -41,7 +41,8 @@ const struct nat_destination_rule *nat_match_destination(const struct nat_rules 
     for (unsigned i = 0; i < rules->destination_count; i++) {
         const struct nat_destination_rule *rule = &rules->destinations[i];
 
-        if (rule->in == 0 || (rule->in != packet->in && !rule->hairpin) ||
+        if (rule->in == 0 || rule->vrf != packet->vrf ||
+            (rule->in != packet->in && !rule->hairpin) ||
             (rule->protocol != 0 && rule->protocol != packet->protocol) ||
             (!rule->any_port &&
              (!packet->has_ports || port < rule->port_first || port > rule->port_last)) ||
@@ -90,27 +91,29 @@ const struct nat_static_rule *nat_static_inside(const struct nat_rules *rules, u
                                               sizeof(rules->by_inside[0]), compare_inside);
 }
 
-static bool in_ranges(const struct nat_range *ranges, unsigned count, uint32_t address) {
+static bool in_ranges(const struct nat_range *ranges, unsigned count, uint16_t vrf,
+                      uint32_t address) {
     uint32_t host = rte_be_to_cpu_32(address);
+    uint64_t wanted = (uint64_t)vrf << 32 | host;
     unsigned low = 0, high = count;
 
     while (low < high) {
         unsigned middle = (low + high) / 2;
 
-        if (ranges[middle].last < host)
+        if (((uint64_t)ranges[middle].vrf << 32 | ranges[middle].last) < wanted)
             low = middle + 1;
         else
             high = middle;
     }
-    return low < count && ranges[low].first <= host;
+    return low < count && ranges[low].vrf == vrf && ranges[low].first <= host;
 }
 
-bool nat_is_pool_address(const struct nat_rules *rules, uint32_t address) {
-    return in_ranges(rules->pools, rules->pool_count, address);
+bool nat_is_pool_address(const struct nat_rules *rules, uint16_t vrf, uint32_t address) {
+    return in_ranges(rules->pools, rules->pool_count, vrf, address);
 }
 
-bool nat_is_mapped_address(const struct nat_rules *rules, uint32_t address) {
-    return in_ranges(rules->mapped, rules->mapped_count, address);
+bool nat_is_mapped_address(const struct nat_rules *rules, uint16_t vrf, uint32_t address) {
+    return in_ranges(rules->mapped, rules->mapped_count, vrf, address);
 }
 
 uint32_t nat_pool_address(const struct nat_source_rule *rule, uint32_t n) {

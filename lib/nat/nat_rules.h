@@ -29,9 +29,10 @@ struct nat_prefixes {
     struct nat_prefix list[NAT_LIST_MAX];
 };
 
-/* Inclusive, host order. */
+/* Inclusive, host order. The VRF counts where ranges of several rules are put together. */
 struct nat_range {
     uint32_t first, last;
+    uint16_t vrf;
 };
 
 enum nat_target {
@@ -62,7 +63,7 @@ struct nat_source_rule {
 
 struct nat_destination_rule {
     char name[NAT_NAME_TEXT];
-    uint16_t in;
+    uint16_t in, vrf; /* the VRF of that interface */
     uint8_t protocol; /* 0 = any */
     bool any_port;
     uint16_t port_first, port_last; /* host order */
@@ -104,6 +105,7 @@ struct nat_packet {
     uint8_t protocol;
     bool has_ports; /* TCP, UDP, UDP-Lite or DCCP: ports can be translated */
     uint16_t in, out;
+    uint16_t vrf; /* that it came in by */
 };
 
 /* The first source rule that matches a packet that leaves by packet->out, or NULL. */
@@ -119,10 +121,10 @@ void nat_destination_of(const struct nat_destination_rule *rule, const struct na
 const struct nat_static_rule *nat_static_outside(const struct nat_rules *rules, uint32_t address);
 const struct nat_static_rule *nat_static_inside(const struct nat_rules *rules, uint32_t address);
 /* May there be mappings on this outside address? Spares a search of the table for most packets. */
-bool nat_is_mapped_address(const struct nat_rules *rules, uint32_t address);
+bool nat_is_mapped_address(const struct nat_rules *rules, uint16_t vrf, uint32_t address);
 /* Is it an address of a pool, of a static translation, or one on a link that ports are forwarded
  * from, and not an interface's? */
-bool nat_is_pool_address(const struct nat_rules *rules, uint32_t address);
+bool nat_is_pool_address(const struct nat_rules *rules, uint16_t vrf, uint32_t address);
 
 /* The n-th address of the rule's pool, network order; n below pool_size. */
 uint32_t nat_pool_address(const struct nat_source_rule *rule, uint32_t n);

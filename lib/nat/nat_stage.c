@@ -6,6 +6,23 @@
 #include "nat/nat_internal.h"
 #include "session/rewrite.h"
 
+/* A packet that has waited: its session may have ended, and the place be another's, by now. */
+static void from_ring(struct worker *worker, struct burst *burst, unsigned i) {
+    const struct packet_meta *meta = packet_meta(burst->packets[i]);
+    const struct flow *flow;
+
+    if (meta->session == SESSION_NONE || meta->session & SESSION_MISS_MARK ||
+        meta->flags & (PACKET_INSPECTED | PACKET_IPV6))
+        return;
+    flow = &session_flows[meta->session];
+    if (!(flow->flags & FLOW_SOURCE) || flow->flags & FLOW_IPV6)
+        return;
+    if (load32(packet_l3(burst->packets[i], const uint8_t *) + 12) == flow->key4.source)
+        session_rewrite_source(burst->packets[i], flow);
+    else
+        burst_drop(worker, burst, i, &nat_drops, NAT_CONFLICT);
+}
+
 static void nat_run(struct worker *worker, struct burst *burst) {
     const struct session_burst *own = session_burst_of(worker);
     unsigned i;
@@ -31,13 +48,8 @@ static void nat_run(struct worker *worker, struct burst *burst) {
                                    &session_flows[packet_meta(burst->packets[i])->session]);
         return;
     }
-    BURST_FOREACH (i, burst->mask) {
-        const struct packet_meta *meta = packet_meta(burst->packets[i]);
-
-        if (meta->session != SESSION_NONE && !(meta->session & SESSION_MISS_MARK) &&
-            !(meta->flags & PACKET_INSPECTED) && session_flows[meta->session].flags & FLOW_SOURCE)
-            session_rewrite_source(burst->packets[i], &session_flows[meta->session]);
-    }
+    BURST_FOREACH (i, burst->mask)
+        from_ring(worker, burst, i);
 }
 
 static struct stage nat_stage = {

@@ -21,6 +21,7 @@
 
 enum {
     PORT_ATTEMPTS = 64,
+    MAPPING_ATTEMPTS = 4,
     ICMP_ECHO_REPLY = 0,
     ICMP_TIMESTAMP_REPLY = 14,
     EXHAUSTED_MEMORY = 256, /* destinations that have no port left, remembered for a tick */
@@ -87,6 +88,24 @@ static bool has_ports(uint8_t protocol) {
            protocol == IPPROTO_DCCP;
 }
 
+/* Whoever would be translated on his way out is on the inside. */
+static bool wants_source(const struct flow_key4 *key, uint16_t in, uint16_t out) {
+    const struct nat_rules *rules = rules_now();
+    uint8_t protocol = (uint8_t)key->protocol_vrf;
+    struct nat_packet packet = {.source = key->source,
+                                .destination = key->destination,
+                                .protocol = protocol,
+                                .in = in,
+                                .out = out};
+    const struct nat_static_rule *fixed = nat_static_inside(rules, key->source);
+    const struct nat_source_rule *rule;
+
+    if (fixed && fixed->interface == out && fixed->vrf == key->protocol_vrf >> 16)
+        return true;
+    rule = nat_match_source(rules, &packet);
+    return rule && rule->target != NAT_TO_NONE;
+}
+
 /* --- destinations --- */
 
 static void remember_hairpin(struct worker *worker, struct session_miss *miss, uint16_t in,
@@ -118,14 +137,15 @@ static bool choose_destination(struct worker *worker, struct rte_mbuf *mbuf,
                                 .destination_port = key->destination_port,
                                 .protocol = protocol,
                                 .has_ports = has_ports(protocol),
-                                .in = meta->in_interface};
+                                .in = meta->in_interface,
+                                .vrf = meta->vrf};
     const struct nat_static_rule *fixed = nat_static_outside(rules, key->destination);
     const struct nat_destination_rule *forward;
     const struct nat_mapping *mapping;
     uint32_t number = MAPPING_NONE, address;
     uint16_t port;
 
-    if (fixed && fixed->interface != 0) {
+    if (fixed && fixed->interface != 0 && fixed->vrf == meta->vrf) {
         set_destination(miss, fixed->inside, key->destination_port);
         remember_hairpin(worker, miss, meta->in_interface, fixed->interface);
         return true;
@@ -145,15 +165,16 @@ static bool choose_destination(struct worker *worker, struct rte_mbuf *mbuf,
             ? MAPPING_NONE
             : nat_mapping_of_outside(key->destination, key->destination_port, protocol, meta->vrf);
     mapping = number != MAPPING_NONE ? nat_mapping_get(number) : NULL;
-    if (mapping &&
-        (mapping->flags & MAPPING_OPEN || mapping->outside_interface != meta->in_interface)) {
+    if (mapping && (mapping->flags & MAPPING_OPEN ||
+                    (mapping->outside_interface != meta->in_interface &&
+                     wants_source(key, meta->in_interface, mapping->outside_interface)))) {
         set_destination(miss, mapping->inside, mapping->inside_port);
         miss->mapping = number;
         remember_hairpin(worker, miss, meta->in_interface, mapping->outside_interface);
         return true;
     }
     /* An address that only the NAT has: there is nobody else to give it to. */
-    if (nat_is_pool_address(rules, key->destination))
+    if (nat_is_pool_address(rules, meta->vrf, key->destination))
         return refuse(worker, NAT_NO_MAPPING);
     return true;
 }
@@ -181,6 +202,20 @@ static bool exhausted(struct worker *worker, const struct nat_source_rule *rule,
     return refuse(worker, NAT_PORTS_EXHAUSTED);
 }
 
+/* The port belongs to a session of the router itself. A mapping that others use is what it is; one
+ * that was made for this session alone may have another port. */
+static bool may_choose_again(struct session_new *draft, uint16_t *avoid) {
+    const struct nat_mapping *mapping = nat_mapping_get(draft->mapping);
+
+    if (draft->attempt > MAPPING_ATTEMPTS || draft->mapping == MAPPING_NONE ||
+        __atomic_load_n(&mapping->references, __ATOMIC_RELAXED) != 1)
+        return false;
+    *avoid = rte_be_to_cpu_16(mapping->outside_port);
+    nat_mapping_release(draft->mapping);
+    draft->mapping = MAPPING_NONE;
+    return true;
+}
+
 static bool map_independent(struct worker *worker, struct session_new *draft,
                             const struct nat_source_rule *rule, uint32_t outside, uint16_t first,
                             uint16_t last) {
@@ -197,12 +232,14 @@ static bool map_independent(struct worker *worker, struct session_new *draft,
     };
     const struct nat_mapping *mapping;
 
-    if (draft->attempt > 0)
-        return refuse(worker, NAT_CONFLICT); /* the mapping is what it is */
+    uint16_t avoid = 0;
+
+    if (draft->attempt > 0 && !may_choose_again(draft, &avoid))
+        return refuse(worker, NAT_CONFLICT);
     draft->mapping = nat_mapping_of_inside(wanted.inside, wanted.inside_port, protocol,
                                            wanted.inside_vrf, wanted.outside, wanted.outside_vrf);
     if (draft->mapping == MAPPING_NONE || !nat_mapping_hold(draft->mapping)) {
-        switch (nat_mapping_make(&wanted, first, last, random_of(&memories[worker->index]),
+        switch (nat_mapping_make(&wanted, first, last, avoid, random_of(&memories[worker->index]),
                                  &draft->mapping)) {
         case NAT_PORT_OK:
             break;
@@ -327,8 +364,9 @@ static bool choose_source(struct worker *worker, struct session_new *draft) {
         set_source(draft, fixed->outside, draft->key.v4.source_port);
         return true;
     }
-    if (draft->mapping != MAPPING_NONE) /* from the outside; it can hold no other one */
-        return draft->attempt == 0 || refuse(worker, NAT_CONFLICT);
+    if (draft->mapping != MAPPING_NONE && draft->flags & FLOW_DESTINATION && !turned)
+        return /* from the outside; it can hold no other one */ draft->attempt == 0 ||
+               refuse(worker, NAT_CONFLICT);
     rule = nat_match_source(rules, &packet);
     if (rule && rule->target != NAT_TO_NONE)
         return apply_rule(worker, draft, rule);
@@ -340,23 +378,6 @@ static bool choose_source(struct worker *worker, struct session_new *draft) {
         return map_dependent(worker, draft, &any, hairpin->outside, NAT_PORT_FIRST, NAT_PORT_LAST);
     }
     return draft->attempt == 0 || refuse(worker, NAT_CONFLICT);
-}
-
-static bool wants_source(const struct flow_key4 *key, uint16_t in, uint16_t out) {
-    const struct nat_rules *rules = rules_now();
-    uint8_t protocol = (uint8_t)key->protocol_vrf;
-    struct nat_packet packet = {.source = key->source,
-                                .destination = key->destination,
-                                .protocol = protocol,
-                                .in = in,
-                                .out = out};
-    const struct nat_static_rule *fixed = nat_static_inside(rules, key->source);
-    const struct nat_source_rule *rule;
-
-    if (fixed && fixed->interface == out)
-        return true;
-    rule = nat_match_source(rules, &packet);
-    return rule && rule->target != NAT_TO_NONE;
 }
 
 /* The mapping that outbound packets of the session have, or that it came in by. The rules that it
@@ -388,7 +409,7 @@ static bool restore(struct session_new *draft, bool mapped) {
     if (!rule || rule->endpoint_dependent)
         return false;
     wanted.flags = rule->endpoint_independent_filter ? MAPPING_OPEN : 0;
-    return nat_mapping_make(&wanted, port, port, 0, &draft->mapping) == NAT_PORT_OK &&
+    return nat_mapping_make(&wanted, port, port, 0, 0, &draft->mapping) == NAT_PORT_OK &&
            nat_mapping_get(draft->mapping)->outside_port == rte_cpu_to_be_16(port);
 }
 

@@ -4,6 +4,7 @@
 
 #include "core/event.h"
 #include "core/log.h"
+#include "core/rcu.h"
 #include "l3/icmp.h"
 #include "session/session_event.h"
 #include "session/session_internal.h"
@@ -98,6 +99,10 @@ int session_need(struct problems *problems) {
 void session_free(void) {
     event_timer_stop(&clock_timer);
     session_events_free();
+    if (session_flows) {
+        session_table_hide();
+        rcu_synchronize();
+    }
     session_table_free();
     session_source_free();
     free_workers();

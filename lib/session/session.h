@@ -133,7 +133,9 @@ enum session_flags {
     SESSION_FROM_ROUTER = 1 << 1,
     SESSION_FIN_FORWARD = 1 << 2,
     SESSION_FIN_BACKWARD = 1 << 3,
-    SESSION_PICKED_UP = 1 << 4, /* began in mid-stream */
+    SESSION_PICKED_UP = 1 << 4,   /* began in mid-stream */
+    SESSION_RST_FORWARD = 1 << 5, /* closed by an RST from this side while established */
+    SESSION_RST_BACKWARD = 1 << 6,
 };
 
 /* Behind the two flows: 32 bytes that the usual packet does not touch. */

@@ -106,13 +106,23 @@ void session_remember_half_open(struct session_worker *own, uint32_t number) {
         own->half_open_first = (own->half_open_first + 1) % HALF_OPEN_MAX;
 }
 
-static bool is_half_open(const struct half_open *entry) {
-    const struct session *session = &sessions[entry->number];
-    uint8_t state = __atomic_load_n(&session->state, __ATOMIC_ACQUIRE);
+/* Has nothing come back yet? Such a session makes room for others. */
+static bool waits_for_answer(uint32_t number) {
+    switch (__atomic_load_n(&sessions[number].state, __ATOMIC_ACQUIRE)) {
+    case SESSION_TCP_OPENING:
+    case SESSION_TCP_ANSWERED:
+    case SESSION_UDP_NEW:
+        return true;
+    case SESSION_ICMP:
+    case SESSION_OTHER:
+        return __atomic_load_n(&session_flows[number * 2 + 1].packets, __ATOMIC_RELAXED) == 0;
+    default:
+        return false;
+    }
+}
 
-    return session->serial == entry->serial &&
-           (state == SESSION_TCP_OPENING || state == SESSION_TCP_ANSWERED ||
-            state == SESSION_UDP_NEW);
+static bool is_half_open(const struct half_open *entry) {
+    return sessions[entry->number].serial == entry->serial && waits_for_answer(entry->number);
 }
 
 bool session_evict(struct worker *worker) {

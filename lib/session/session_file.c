@@ -149,25 +149,27 @@ static bool write_all(int fd, const void *from, size_t size) {
 }
 
 /* Under another name first: whoever ends the process meanwhile leaves no half of a file. */
-static bool write_file(const char *path, const struct writing *writing) {
+static int write_file(const char *path, const struct writing *writing) {
     char temporary[4096];
-    int fd;
-    bool done;
+    int fd, error = 0;
 
     if (snprintf(temporary, sizeof(temporary), "%s.new", path) >= (int)sizeof(temporary))
-        return false;
+        return -ENAMETOOLONG;
     fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
-        return false;
-    done = write_all(fd, &writing->header, sizeof(writing->header)) &&
-           write_all(fd, writing->names, writing->header.names * sizeof(writing->names[0])) &&
-           write_all(fd, writing->records,
-                     (size_t)writing->header.records * sizeof(writing->records[0]));
-    done &= close(fd) == 0;
-    done = done && rename(temporary, path) == 0;
-    if (!done)
+        return -errno;
+    if (!write_all(fd, &writing->header, sizeof(writing->header)) ||
+        !write_all(fd, writing->names, writing->header.names * sizeof(writing->names[0])) ||
+        !write_all(fd, writing->records,
+                   (size_t)writing->header.records * sizeof(writing->records[0])))
+        error = errno ? -errno : -EIO;
+    if (close(fd) != 0 && error == 0)
+        error = -errno;
+    if (error == 0 && rename(temporary, path) != 0)
+        error = -errno;
+    if (error != 0)
         unlink(temporary);
-    return done;
+    return error;
 }
 
 int session_save(const char *path) {
@@ -193,11 +195,10 @@ int session_save(const char *path) {
     writing->header.time = (uint64_t)time(NULL);
     session_walk(&cursor, UINT32_MAX, write_record, writing);
     writing->header.checksum = checksum_of(&writing->header, writing->names, writing->records);
-    if (write_file(path, writing))
+    error = write_file(path, writing);
+    if (error == 0)
         log_notice("session", "%u sessions are kept in %s", writing->header.records, path);
     else
-        error = -errno;
-    if (error != 0)
         log_warning("session", "sessions are not kept: %s: %s", path, strerror(-error));
     free(writing->records);
     free(writing);
@@ -232,17 +233,22 @@ static const char *look_at(struct reading *reading, size_t size) {
     reading->records = (const struct file_record *)(reading->names + header->names);
     if (checksum_of(header, reading->names, reading->records) != header->checksum)
         return "its checksum is wrong";
+    for (uint32_t i = 0; i < header->names; i++) {
+        if (!memchr(reading->names[i].text, '\0', INTERFACE_NAME_TEXT))
+            return "a name in it has no end";
+    }
     return NULL;
 }
 
 static uint8_t *read_file(const char *path, size_t *size) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     struct stat status;
     uint8_t *bytes = NULL;
     size_t at = 0;
 
     if (fd < 0)
         return NULL;
+    errno = EINVAL; /* what is no regular file */
     if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode)) {
         *size = (size_t)status.st_size;
         bytes = malloc(*size + 1);
@@ -286,10 +292,16 @@ static bool find_vrf(const struct reading *reading, uint16_t number, uint16_t *i
 static bool is_possible(const struct file_record *record) {
     uint8_t protocol = (uint8_t)(record->flow_flags & FLOW_IPV6 ? record->key.v6.protocol_vrf
                                                                 : record->key.v4.protocol_vrf);
+    enum session_state first = session_first_state(protocol, false);
     bool tcp = record->state >= SESSION_TCP_OPENING && record->state <= SESSION_TCP_CLOSED;
+    bool udp = record->state == SESSION_UDP_NEW || record->state == SESSION_UDP;
+    bool fits = first == SESSION_TCP_OPENING ? tcp
+                : first == SESSION_UDP_NEW   ? udp
+                                             : record->state == first;
 
-    return record->state > SESSION_ENDING && record->state < SESSION_STATES &&
-           tcp == (protocol == IPPROTO_TCP) &&
+    return fits &&
+           !(record->flags & SESSION_FROM_ROUTER &&
+             record->flow_flags & (FLOW_SOURCE | FLOW_DESTINATION)) &&
            !(record->flow_flags & FLOW_IPV6 &&
              record->flow_flags & (FLOW_SOURCE | FLOW_DESTINATION));
 }
@@ -309,7 +321,8 @@ static void take_record(struct reading *reading, const struct file_record *recor
     };
     struct session_restored restored = {
         .state = record->state,
-        .flags = record->flags,
+        .flags = record->flags & (SESSION_LOCAL | SESSION_FROM_ROUTER | SESSION_FIN_FORWARD |
+                                  SESSION_FIN_BACKWARD | SESSION_PICKED_UP),
         .mapped = record->mapped,
         .idle = record->idle + reading->away,
         .age = record->age + reading->away,

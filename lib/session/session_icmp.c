@@ -146,21 +146,16 @@ static void translate_quote(const struct quote *quote, const struct rewrite *to)
     }
 }
 
-/* The error's addresses. Whoever sent it on the far side keeps his; one that came from where the
- * flow's source is hidden must not show itself. */
+/* The error goes to where the flow's packets go. Its source comes later: see
+ * session_rewrite_source(). */
 static void translate_error(struct rte_mbuf *mbuf, const struct flow *flow) {
     const struct packet_meta *meta = packet_meta(mbuf);
-    const struct rewrite *to = &flow->rewrite;
     uint8_t *packet = packet_l3(mbuf, uint8_t *);
-    uint32_t source = flow->flags & FLOW_SOURCE ? to->source : load32(packet + 12);
-    uint32_t difference = checksum_difference32(load32(packet + 12), source) +
-                          checksum_difference32(load32(packet + 16), to->destination);
     uint8_t *icmp = rte_pktmbuf_mtod_offset(mbuf, uint8_t *, meta->l4_offset);
+    uint32_t difference = checksum_difference32(load32(packet + 16), flow->rewrite.destination);
 
-    set16(packet + 10,
-          checksum_plus(load16(packet + 10), checksum_fold(checksum_fold(difference))));
-    memcpy(packet + 12, &source, 4);
-    memcpy(packet + 16, &to->destination, 4);
+    set16(packet + 10, checksum_plus(load16(packet + 10), checksum_fold(difference)));
+    memcpy(packet + 16, &flow->rewrite.destination, 4);
     set16(icmp + ICMP_CHECKSUM, 0);
     set16(icmp + ICMP_CHECKSUM, (uint16_t)~session_sum_from(mbuf, meta->l4_offset, 0));
 }
@@ -208,6 +203,7 @@ enum session_drop session_icmp_error(struct rte_mbuf *mbuf) {
             return SESSION_DROP_ICMP_QUOTE; /* its checksum could not be put right */
         translate_quote(&quote, &flow->rewrite);
         translate_error(mbuf, flow);
+        meta->session = number;
     }
     if (flow->flags & FLOW_OTHER_VRF)
         meta->vrf = flow->rewrite.vrf;

@@ -12,6 +12,12 @@ enum { TRANSLATION_ATTEMPTS = 1000 }; /* the translator gives up long before */
 const struct session_translator *session_translator_in_use;
 static const struct session_translator *translator;
 
+/* Read once by each function: it may be switched off at any moment. Its rules stay until no worker
+ * can have read it. */
+static const struct session_translator *translator_now(void) {
+    return __atomic_load_n(&session_translator_in_use, __ATOMIC_ACQUIRE);
+}
+
 /* --- a new session --- */
 
 static void give_back_mapping(const struct session_new *draft) {
@@ -61,7 +67,8 @@ static void set_backward(struct flow *flow, const struct session_new *draft) {
 static enum session_drop insert_backward(struct worker *worker, struct session_new *draft,
                                          uint32_t number) {
     struct flow *flow = &session_flows[number * 2 + 1];
-    bool ipv6 = draft->flags & FLOW_IPV6;
+    const struct session_translator *now = translator_now();
+    bool ipv6 = draft->flags & FLOW_IPV6, local = draft->local || draft->from_router;
 
     for (;; draft->attempt++) {
         union flow_key key;
@@ -69,8 +76,10 @@ static enum session_drop insert_backward(struct worker *worker, struct session_n
         uint64_t hash;
         int error;
 
-        if (session_translator_in_use && !ipv6 && !draft->local && !draft->from_router &&
-            !session_translator_in_use->source(worker, draft))
+        /* Nobody has taken a reference to the mapping yet: that is for the translator to do. */
+        if (!now || ipv6 || local)
+            draft->mapping = 0;
+        else if (!now->source(worker, draft))
             return SESSION_TAKEN; /* counted by the translator */
         set_backward(flow, draft);
         if (ipv6)
@@ -108,6 +117,7 @@ static void fill_in(struct session *session, const struct session_new *draft, ui
     session->in_interface = draft->in_interface;
     session->out_interface = draft->local ? 0 : draft->out_interface;
     session->rule = draft->rule;
+    session->mapping = draft->mapping;
     session->source = source;
     __atomic_store_n(&session->state, (uint8_t)state, __ATOMIC_RELEASE);
 }
@@ -147,7 +157,6 @@ static enum session_drop open_session(struct worker *worker, struct session_new 
     forward = &session_flows[number * 2];
     forward->last = forward[1].last = atomic_load_explicit(&session_clock, memory_order_relaxed);
     fill_in(&sessions[number], draft, source);
-    sessions[number].mapping = draft->mapping;
     if (sessions[number].state != SESSION_TCP_OPENING)
         forward->flags |= FLOW_QUICK; /* nothing that comes this way changes the state */
     error = session_table_insert(number * 2, flow_key_hash(&draft->key, ipv6), &found);
@@ -158,8 +167,9 @@ static enum session_drop open_session(struct worker *worker, struct session_new 
             give_back_mapping(draft);
             session_give(worker->index, number); /* readers may have seen the backward flow */
         } else {                                 /* the bucket is busy: the sweep tries again */
-            forward->flags |= FLOW_DEAD;
             sessions[number].state = (uint8_t)session_first_state(sessions[number].protocol, false);
+            session_end(number);
+            own->opened++;
         }
         if (error == -EEXIST) {
             *flow = found;
@@ -169,8 +179,7 @@ static enum session_drop open_session(struct worker *worker, struct session_new 
     }
     own->opened++;
     session_event(worker->index, number, SESSION_EVENT_START, NULL);
-    if (sessions[number].state == SESSION_TCP_OPENING ||
-        sessions[number].state == SESSION_UDP_NEW) {
+    if (sessions[number].state != SESSION_TCP_ESTABLISHED) {
         /* The table is filling up: one that waits for an answer goes for one that comes. */
         if (session_table_room() < session_count_max / 16)
             session_evict(worker);
@@ -267,7 +276,7 @@ static enum session_open_result open_miss(struct worker *worker, struct rte_mbuf
     if (result == SESSION_DROP_CONFLICT || result == SESSION_TAKEN) {
         /* Another worker may have been faster. */
         number = session_table_find(&miss->key, ipv6, hash);
-        if (number != SESSION_NONE)
+        if (number != SESSION_NONE && !(session_flows[number].flags & FLOW_DEAD))
             return join(worker, mbuf, i, number);
     }
     if (meta->flags & PACKET_FRAGMENT)
@@ -291,9 +300,10 @@ static enum session_open_result open_miss(struct worker *worker, struct rte_mbuf
 
 /* Must the packet not leave as it is? */
 static bool must_be_translated(const struct packet_meta *meta, const struct session_miss *miss) {
-    return session_translator_in_use && !(miss->flags & FLOW_IPV6) && !is_local(meta) &&
-           session_translator_in_use->wants_source(&miss->key.v4, meta->in_interface,
-                                                   meta->out_interface);
+    const struct session_translator *now = translator_now();
+
+    return now && !(miss->flags & FLOW_IPV6) && !is_local(meta) &&
+           now->wants_source(&miss->key.v4, meta->in_interface, meta->out_interface);
 }
 
 enum session_open_result session_accept(struct worker *worker, struct burst *burst, unsigned i,
@@ -306,7 +316,7 @@ enum session_open_result session_accept(struct worker *worker, struct burst *bur
         (!stateless || miss->flags & FLOW_DESTINATION || must_be_translated(meta, miss)))
         return open_miss(worker, mbuf, i, rule);
     if (miss->stateless && must_be_translated(meta, miss)) {
-        session_translator_in_use->untranslatable(worker);
+        translator->untranslatable(worker);
         return SESSION_REFUSED;
     }
     if (meta->flags & PACKET_FRAGMENT)
@@ -326,12 +336,13 @@ static void set_past(uint32_t number, const struct session_restored *restored) {
     uint32_t now = atomic_load(&session_clock);
     struct flow *flow = &session_flows[number * 2];
     bool both = restored->state == SESSION_TCP_ESTABLISHED || restored->state == SESSION_UDP;
+    bool forward = both || sessions[number].protocol != IPPROTO_TCP; /* as in open_session() */
 
     for (unsigned way = 0; way < 2; way++) {
         flow[way].packets = restored->packets[way];
         flow[way].bytes = restored->bytes[way];
         flow[way].last = now - restored->idle;
-        if (both)
+        if (way == 0 ? forward : both)
             flow[way].flags |= FLOW_QUICK;
     }
     sessions[number].created = now - restored->age;
@@ -365,7 +376,6 @@ bool session_reopen(struct session_new *draft, const struct session_restored *re
     }
     fill_in(&sessions[number], draft, source);
     set_past(number, restored);
-    sessions[number].mapping = draft->mapping;
     if (session_table_insert(number * 2, flow_key_hash(&draft->key, ipv6), &found) != 0) {
         session_table_remove(number * 2 + 1);
         unwind(worker_get(0), draft, number, source);
@@ -389,6 +399,10 @@ bool session_from_host(struct worker *worker, struct rte_mbuf *mbuf) {
         return true;
     number = session_table_find(&miss.key, miss.flags & FLOW_IPV6,
                                 flow_key_hash(&miss.key, miss.flags & FLOW_IPV6));
+    if (number != SESSION_NONE && session_flows[number].flags & FLOW_DEAD) {
+        session_close(worker, flow_session(number), "ended");
+        number = SESSION_NONE;
+    }
     if (number == SESSION_NONE) {
         struct session_new draft = {
             .key = miss.key,
@@ -398,7 +412,7 @@ bool session_from_host(struct worker *worker, struct rte_mbuf *mbuf) {
             .from_router = true,
             .out_interface = meta->out_interface,
             .vrf = meta->vrf,
-            .out_vrf = meta->vrf,
+            .out_vrf = interface_table()->entry[meta->out_interface].vrf,
             .source = miss.key.v4.source,
             .source_port = miss.key.v4.source_port,
             .destination = miss.destination,
@@ -447,18 +461,21 @@ static void restore_miss(struct worker *worker, struct rte_mbuf *mbuf) {
     session_replace(mbuf, false, miss->key.v4.destination, miss->key.v4.destination_port);
 }
 
+/* The packet may have waited while the table was taken away, or made anew in another size. */
 void session_restore(struct worker *worker, struct rte_mbuf *mbuf) {
     struct packet_meta *meta = packet_meta(mbuf);
-    const struct flow *flow;
+    const struct flow *flows = __atomic_load_n(&session_flows, __ATOMIC_ACQUIRE), *flow;
 
-    if (meta->session == SESSION_NONE || meta->flags & PACKET_IPV6 || !session_flows)
+    if (meta->session == SESSION_NONE || meta->flags & PACKET_IPV6 || !flows)
         return;
     if (meta->session & SESSION_MISS_MARK) {
         restore_miss(worker, mbuf);
         meta->session = SESSION_NONE;
         return;
     }
-    flow = &session_flows[meta->session];
+    if (flow_session(meta->session) >= session_count_max)
+        return;
+    flow = &flows[meta->session];
     if (flow->flags & FLOW_IPV6 || !(flow->flags & (FLOW_SOURCE | FLOW_DESTINATION)) ||
         !made_by(flow, packet_l3(mbuf, const uint8_t *)))
         return;

@@ -266,6 +266,15 @@ void session_rewrite_destination(struct rte_mbuf *mbuf, const struct flow *flow)
 
 void session_rewrite_source(struct rte_mbuf *mbuf, const struct flow *flow) {
     const struct rewrite *rewrite = &flow->rewrite;
+    const struct packet_meta *meta = packet_meta(mbuf);
+
+    /* An error may come from a router on the way: whoever it is must not show where the flow's
+     * source is hidden. ICMP's checksum does not cover addresses. */
+    if (meta->l4_protocol == IPPROTO_ICMP && !(meta->flags & PACKET_LATER_FRAGMENT) &&
+        icmp4_kind(*rte_pktmbuf_mtod_offset(mbuf, uint8_t *, meta->l4_offset)) == ICMP_KIND_ERROR) {
+        session_replace(mbuf, true, rewrite->source, 0);
+        return;
+    }
 
     rewrite_part(mbuf, true, rewrite->source, rewrite->source_port, rewrite->source_header,
                  rewrite->source_transport);

@@ -1,8 +1,9 @@
 /*
- * Limits per source address: how many sessions it may have, and how many new ones a second. Records
- * are found by hash in sets of eight, with the keyed hash of the flow table; they are shared by all
- * workers and changed with atomic operations. A record without sessions may be taken over by
- * another source, so that a flood from random sources costs nothing but its own sessions.
+ * Limits per source (an IPv4 address, an IPv6 network of 64 bits): how many sessions it may have,
+ * and how many new ones a second. Records are found by hash in sets of eight, with the keyed hash
+ * of the flow table; they are shared by all workers and changed with atomic operations. A record
+ * without sessions may be taken over by another source, so that a flood from random sources costs
+ * nothing but its own sessions.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -41,7 +42,7 @@ static uint64_t identity_of(const union flow_key *key, bool ipv6) {
     union flow_key only = {0};
 
     if (ipv6) {
-        memcpy(only.v6.source, key->v6.source, 16);
+        memcpy(only.v6.source, key->v6.source, 8); /* a host has all of its /64 */
         only.v6.protocol_vrf = key->v6.protocol_vrf & ~UINT32_C(0xffff);
         return flow_hash6(&only.v6) | 1;
     }

@@ -122,6 +122,9 @@ static enum session_drop one_packet(struct worker *worker, struct session_burst 
         result = session_icmp_error(mbuf);
         if (result == SESSION_PASS && meta->flags & PACKET_FRAGMENT)
             session_fragment_first(worker, mbuf, &miss->key, FRAGMENT_PASSES);
+        /* Its source is translated behind the route, like any other's. */
+        if (result == SESSION_PASS && session_flows[meta->session].flags & FLOW_SOURCE)
+            own->sources |= UINT64_C(1) << i;
         miss->stateless = true;
         return result;
     }
@@ -156,6 +159,7 @@ static void some_packets(struct worker *worker, struct burst *burst, struct sess
     unsigned i;
 
     BURST_FOREACH (i, mask) {
+        uint16_t vrf = packet_meta(burst->packets[i])->vrf;
         bool kept;
         enum session_drop result = one_packet(worker, own, i, burst->packets[i], &kept);
 
@@ -169,9 +173,10 @@ static void some_packets(struct worker *worker, struct burst *burst, struct sess
             burst->dropped |= UINT64_C(1) << i;
         } else if (result != SESSION_PASS) {
             burst_drop(worker, burst, i, &session_drops, result);
+            if (!(packet_meta(burst->packets[i])->flags & PACKET_LATER_FRAGMENT))
+                session_refuse(worker, burst, i);
         }
-        if (result == SESSION_PASS && packet_meta(burst->packets[i])->session != SESSION_NONE &&
-            session_flows[packet_meta(burst->packets[i])->session].flags & FLOW_OTHER_VRF)
+        if (packet_meta(burst->packets[i])->vrf != vrf && result == SESSION_PASS)
             worker->burst_kind = BURST_MIXED;
     }
 }

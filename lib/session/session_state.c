@@ -90,7 +90,9 @@ static bool set_state(uint32_t flow, uint8_t from, enum session_state to) {
 static void reopen(uint32_t flow, uint8_t from) {
     struct session *session = &sessions[flow_session(flow)];
 
-    __atomic_fetch_and(&session->flags, (uint8_t) ~(SESSION_FIN_FORWARD | SESSION_FIN_BACKWARD),
+    __atomic_fetch_and(&session->flags,
+                       (uint8_t) ~(SESSION_FIN_FORWARD | SESSION_FIN_BACKWARD |
+                                   SESSION_RST_FORWARD | SESSION_RST_BACKWARD),
                        __ATOMIC_RELAXED);
     set_state(flow, from, SESSION_TCP_OPENING);
 }
@@ -106,6 +108,30 @@ static void finish(uint32_t flow, uint8_t state) {
         set_state(flow, state, SESSION_TCP_ESTABLISHED);
 }
 
+static void reset(uint32_t flow, uint8_t state) {
+    if (state == SESSION_TCP_CLOSED)
+        return;
+    if (state == SESSION_TCP_ESTABLISHED)
+        set_flag(&sessions[flow_session(flow)],
+                 flow_is_backward(flow) ? SESSION_RST_BACKWARD : SESSION_RST_FORWARD);
+    set_state(flow, state, SESSION_TCP_CLOSED);
+}
+
+/* Whoever goes on sending has not sent the RST: somebody has guessed the ports, but not the
+ * sequence number, and the other end has taken no notice (RFC 5961 section 3, RFC 7857
+ * section 2.2). */
+static bool was_forged(uint32_t flow, uint8_t flags) {
+    struct session *session = &sessions[flow_session(flow)];
+    uint8_t mark = flow_is_backward(flow) ? SESSION_RST_BACKWARD : SESSION_RST_FORWARD;
+
+    if ((flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) != TCP_ACK ||
+        !(__atomic_load_n(&session->flags, __ATOMIC_RELAXED) & mark))
+        return false;
+    __atomic_fetch_and(&session->flags, (uint8_t) ~(SESSION_RST_FORWARD | SESSION_RST_BACKWARD),
+                       __ATOMIC_RELAXED);
+    return true;
+}
+
 static enum session_drop follow_tcp(uint32_t flow, uint8_t state, uint8_t flags) {
     bool backward = flow_is_backward(flow);
     bool syn = flags & TCP_SYN, ack = flags & TCP_ACK;
@@ -113,8 +139,7 @@ static enum session_drop follow_tcp(uint32_t flow, uint8_t state, uint8_t flags)
     if (!tcp_flags_possible(flags))
         return SESSION_DROP_TCP_FLAGS;
     if (flags & TCP_RST) {
-        if (state != SESSION_TCP_CLOSED)
-            set_state(flow, state, SESSION_TCP_CLOSED);
+        reset(flow, state);
         return SESSION_PASS;
     }
     switch (state) {
@@ -141,6 +166,8 @@ static enum session_drop follow_tcp(uint32_t flow, uint8_t state, uint8_t flags)
             set_quick(flow, true);
         return SESSION_PASS;
     default: /* closing or closed: the last segments under way still pass */
+        if (state == SESSION_TCP_CLOSED && was_forged(flow, flags))
+            set_state(flow, state, SESSION_TCP_ESTABLISHED);
         if (syn && !ack) {
             if (backward)
                 return SESSION_DROP_TCP_OUT_OF_STATE;

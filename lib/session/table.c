@@ -38,6 +38,7 @@ struct holder {
 
 static struct holder *holders;
 static unsigned holder_count;
+static void *flows_memory, *sessions_memory;
 static size_t flows_size, sessions_size, buckets_size;
 
 /* Chunks that no worker holds: a stack whose head is the number of the chunk's first session and,
@@ -66,8 +67,8 @@ int session_table_create(uint32_t size, unsigned workers) {
     flows_size = (size_t)session_count_max * 2 * sizeof(struct flow);
     sessions_size = (size_t)session_count_max * sizeof(struct session);
     buckets_size = (size_t)buckets * sizeof(struct bucket);
-    session_flows = huge_memory_map(flows_size);
-    sessions = huge_memory_map(sessions_size);
+    session_flows = flows_memory = huge_memory_map(flows_size);
+    sessions = sessions_memory = huge_memory_map(sessions_size);
     session_table.buckets = huge_memory_map(buckets_size);
     holders = aligned_alloc(RTE_CACHE_LINE_SIZE, workers * sizeof(*holders));
     if (!session_flows || !sessions || !session_table.buckets || !holders ||
@@ -85,16 +86,21 @@ int session_table_create(uint32_t size, unsigned workers) {
     return 0;
 }
 
+void session_table_hide(void) {
+    __atomic_store_n(&session_flows, NULL, __ATOMIC_RELEASE);
+    sessions = NULL;
+    session_count_max = 0;
+}
+
 void session_table_free(void) {
-    huge_memory_unmap(session_flows, flows_size);
-    huge_memory_unmap(sessions, sessions_size);
+    session_table_hide();
+    huge_memory_unmap(flows_memory, flows_size);
+    huge_memory_unmap(sessions_memory, sessions_size);
     huge_memory_unmap(session_table.buckets, buckets_size);
     free(holders);
-    session_flows = NULL;
-    sessions = NULL;
+    flows_memory = sessions_memory = NULL;
     session_table.buckets = NULL;
     holders = NULL;
-    session_count_max = 0;
 }
 
 /* --- lookup --- */

@@ -42,6 +42,8 @@ extern struct session_table session_table;
 
 /* Makes a table for `size` sessions and `workers` workers. 0 or -ENOMEM. */
 int session_table_create(uint32_t size, unsigned workers);
+/* From now on nobody finds it; then, when no worker can have it in its hands, it is freed. */
+void session_table_hide(void);
 void session_table_free(void);
 
 /* --- hashing --- */

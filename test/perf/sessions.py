@@ -63,9 +63,9 @@ def outside(i):
     return f"203.0.113.{i // PORTS // HOSTS_EACH + 1}"
 
 
-def forward_frames(count):
+def forward_frames(count, seed=2):
     order = list(range(count))
-    random.Random(2).shuffle(order)
+    random.Random(seed).shuffle(order)
     for i in order:
         source, port = flow(i)
         yield udp4(packed(source), packed(remote(i)), port, 53)
@@ -112,7 +112,7 @@ def config(capture, other, count, nat=True, rule_count=1000, extra=None):
         "neighbours": neighbours,
         "routes": [{"prefix": f"198.18.{i}.0/24", "via": f"192.0.2.{i + 10}"} for i in range(ROUTES)] +
                   [{"prefix": "10.0.0.0/8", "via": "10.255.0.10"}],
-        "sessions": {"size": max(65536, count + count // 8)},
+        "sessions": {"size": max(65536, count + count // 8), "keep": False},
         "firewall": {"default": "drop", "rules": rules(rule_count)},
         "mbufs": max(32768, count + 16384),
     }
@@ -161,8 +161,17 @@ def established(bench, name, count, nat):
     yardstick = write_pcap(bench.path / "yardstick.pcap", forward_frames(1024))
     there, back, memory = [], [], []
 
+    opening = write_pcap(bench.path / "opening.pcap", forward_frames(count, 4))
+    second = {"in2": {"device": f"net_pcap2,rx_pcap={opening}", "mac": ROUTER_MAC, "addresses": ["10.254.0.1/24"]}}
+    made = config(f"{forward},infinite_rx=1", other, count, nat, extra=second)
+    made["interfaces"]["in"]["enabled"] = False
+
     def out():
-        with bench.start_router(config(f"{forward},infinite_rx=1", other, count, nat)) as router:
+        # Another order than that in which the sessions were opened: their memory is not walked in a row.
+        with bench.start_router(made) as router:
+            wait_for_sessions(router, count)
+            router.rpc.call("interface.set", {"name": "in", "admin": "up"})
+            time.sleep(0.3)
             empty = resident_mib(router.process.pid)
             rate = measure(router, count, there)
             memory.append((empty, resident_mib(router.process.pid)))

@@ -370,12 +370,12 @@ static void test_pool_addresses_are_known(void **state) {
 
     (void)state;
     for (uint32_t host = 0; host < 40; host++)
-        assert_true(nat_is_pool_address(&rules, htonl(host)) ==
+        assert_true(nat_is_pool_address(&rules, 0, htonl(host)) ==
                     (host == 5 || (host >= 10 && host <= 20) || host == 22));
-    assert_true(nat_is_pool_address(&rules, htonl(UINT32_MAX)));
-    assert_false(nat_is_pool_address(&rules, htonl(UINT32_MAX - 2)));
+    assert_true(nat_is_pool_address(&rules, 0, htonl(UINT32_MAX)));
+    assert_false(nat_is_pool_address(&rules, 0, htonl(UINT32_MAX - 2)));
     rules.pool_count = 0;
-    assert_false(nat_is_pool_address(&rules, htonl(5)));
+    assert_false(nat_is_pool_address(&rules, 0, htonl(5)));
 }
 
 int main(void) {
