@@ -11,7 +11,7 @@
 
 enum {
     SWEEP_TICKS = 20,   /* a whole round */
-    SWEEP_AT_ONCE = 32, /* numbers per turn */
+    SWEEP_AT_ONCE = 16, /* numbers per turn */
     SWEEP_CHUNK = 64,   /* consecutive numbers that one worker sweeps */
 };
 

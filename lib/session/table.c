@@ -16,7 +16,7 @@ enum {
     LOCK_ATTEMPTS = 2000, /* about 30 microseconds */
     CHUNK = 64, /* sessions that move between a worker's list and the common one at once */
     LIMBO_BATCHES = 64,
-    LIMBO_BATCH = 256,
+    LIMBO_BATCH = 64,
 };
 
 struct session_table session_table;
