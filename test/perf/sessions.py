@@ -7,6 +7,7 @@
   nat-64k       64,512 sessions (1,024 hosts with 63 ports each, in random order); the same
   nat-1m        1,032,192 sessions (16,384 hosts with 63 ports each); the same, and memory per session
   open          new sessions per second with NAT and 1,000 rules, while 100,000 flows keep flowing
+  memory        bytes per session
   rules         new sessions per second with 10,000 rules against 100, and the time to change the rules
 
 The yardstick is testpmd io on 1,024 frames, whatever the number of sessions: with many buffers testpmd
@@ -159,7 +160,7 @@ def established(bench, name, count, nat):
     answers = write_pcap(bench.path / "answers.pcap", answer_frames(count))
     other = write_pcap(bench.path / "one.pcap", [next(forward_frames(PORTS))])
     yardstick = write_pcap(bench.path / "yardstick.pcap", forward_frames(1024))
-    there, back, memory = [], [], []
+    there, back = [], []
 
     opening = write_pcap(bench.path / "opening.pcap", forward_frames(count, 4))
     second = {"in2": {"device": f"net_pcap2,rx_pcap={opening}", "mac": ROUTER_MAC, "addresses": ["10.254.0.1/24"]}}
@@ -172,10 +173,7 @@ def established(bench, name, count, nat):
             wait_for_sessions(router, count)
             router.rpc.call("interface.set", {"name": "in", "admin": "up"})
             time.sleep(0.3)
-            empty = resident_mib(router.process.pid)
-            rate = measure(router, count, there)
-            memory.append((empty, resident_mib(router.process.pid)))
-            return rate
+            return measure(router, count, there)
 
     def returned():
         # The way out once, to open the sessions; then answers without end.
@@ -191,6 +189,19 @@ def established(bench, name, count, nat):
         ratios.append(paired(name + ", answers / testpmd io", returned, testpmd))
         print("cycles per packet:", ", ".join(f"{stage} {value:.1f}" for stage, value in back[-1].items()))
         print(f"answers / way out: {ratios[1] / ratios[0]:.3f}")
+
+
+def memory_per_session(bench):
+    """Bytes: tables of two sizes compared. They are resident from the start."""
+    other = write_pcap(bench.path / "one.pcap", [next(forward_frames(PORTS))])
+    sizes, resident = (65_536, 1_048_576), []
+    for size in sizes:
+        made = config(other, other, 1024)
+        made["sessions"]["size"] = size
+        with bench.start_router(made) as router:
+            resident.append(resident_mib(router.process.pid))
+    print(f"memory per session, mappings of the NAT included: "
+          f"{(resident[1] - resident[0]) * (1 << 20) / (sizes[1] - sizes[0]):.0f} bytes")
 
 
 # --- new sessions ---
@@ -263,6 +274,7 @@ CASES = {
     "nat-1k": lambda bench: established(bench, "NAT and firewall, 1,024 sessions", 1024, True),
     "nat-64k": lambda bench: established(bench, "NAT and firewall, 64,512 sessions", 1024 * PORTS, True),
     "nat-1m": lambda bench: established(bench, "NAT and firewall, 1,032,192 sessions", 16384 * PORTS, True),
+    "memory": memory_per_session,
     "open": opening,
     "rules": many_rules,
 }
