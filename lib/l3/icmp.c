@@ -369,9 +369,7 @@ void icmp_send_error(struct worker *worker, struct rte_mbuf *about, enum icmp_er
 
 /* --- echo --- */
 
-/* One's complement sum (RFC 1071) of the packet from `offset` on, added to `sum`; in network order.
- * Buffers may be of odd length, where rte_raw_cksum_mbuf() of DPDK 22.11 loses carries. */
-static uint16_t sum_from(const struct rte_mbuf *mbuf, uint32_t offset, uint32_t sum) {
+uint16_t icmp_sum_from(const struct rte_mbuf *mbuf, uint32_t offset, uint32_t sum) {
     bool odd = false;
 
     for (; mbuf; mbuf = mbuf->next) {
@@ -398,7 +396,7 @@ static void finish_reply(struct rte_mbuf *mbuf, uint8_t *icmp, uint8_t type, uin
 
     icmp[0] = type;
     memset(icmp + 2, 0, 2);
-    checksum = (uint16_t)~sum_from(mbuf, packet_meta(mbuf)->l4_offset, pseudo_sum);
+    checksum = (uint16_t)~icmp_sum_from(mbuf, packet_meta(mbuf)->l4_offset, pseudo_sum);
     memcpy(icmp + 2, &checksum, sizeof(checksum));
 }
 
@@ -416,7 +414,7 @@ static bool answer_v4(struct worker *worker, struct rte_mbuf *mbuf, uint8_t *icm
     /* RFC 1122 3.2.2.6: broadcast and multicast echoes may be ignored, and are (smurf). */
     if (icmp[0] != V4_ECHO || meta->flags & (PACKET_LINK_MULTICAST | PACKET_IP_MULTICAST))
         return false;
-    if (sum_from(mbuf, meta->l4_offset, 0) != 0xffff) {
+    if (icmp_sum_from(mbuf, meta->l4_offset, 0) != 0xffff) {
         counters_drop(worker->counters, &icmp_drops, ICMP_BAD_CHECKSUM);
         rte_pktmbuf_free(mbuf);
         return true;
@@ -442,7 +440,7 @@ static bool answer_v6(struct worker *worker, struct rte_mbuf *mbuf, uint8_t *icm
 
     if (icmp[0] != V6_ECHO || meta->l4_offset != meta->l3_offset + IPV6_HEADER)
         return false;
-    if (sum_from(mbuf, meta->l4_offset, rte_ipv6_phdr_cksum(ip, 0)) != 0xffff) {
+    if (icmp_sum_from(mbuf, meta->l4_offset, rte_ipv6_phdr_cksum(ip, 0)) != 0xffff) {
         counters_drop(worker->counters, &icmp_drops, ICMP_BAD_CHECKSUM);
         rte_pktmbuf_free(mbuf);
         return true;

@@ -47,3 +47,7 @@ void icmp_send_reply(struct worker *worker, struct rte_mbuf *reply, uint16_t int
 
 /* Limits: errors per second and worker, and how many at once after silence. Any thread. */
 void icmp_set_rate(uint32_t errors_per_second, uint32_t burst);
+
+/* One's complement sum (RFC 1071) of the packet from `offset` on, added to `sum`; in network order.
+ * Buffers may be of odd length, where rte_raw_cksum_mbuf() of DPDK 22.11 loses carries. */
+uint16_t icmp_sum_from(const struct rte_mbuf *mbuf, uint32_t offset, uint32_t sum);

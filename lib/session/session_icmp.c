@@ -4,6 +4,7 @@
  * the error and the packet in it are translated as that flow's packets are, RFC 5508 sections 4
  * and 5.
  */
+#include "l3/icmp.h"
 #include "session/session_internal.h"
 
 enum { ICMP_HEADER = 8, QUOTE_LEAST = 8 };
@@ -157,7 +158,7 @@ static void translate_error(struct rte_mbuf *mbuf, const struct flow *flow) {
     set16(packet + 10, checksum_plus(load16(packet + 10), checksum_fold(difference)));
     memcpy(packet + 16, &flow->rewrite.destination, 4);
     set16(icmp + ICMP_CHECKSUM, 0);
-    set16(icmp + ICMP_CHECKSUM, (uint16_t)~session_sum_from(mbuf, meta->l4_offset, 0));
+    set16(icmp + ICMP_CHECKSUM, (uint16_t)~icmp_sum_from(mbuf, meta->l4_offset, 0));
 }
 
 static bool checksum_right(struct rte_mbuf *mbuf) {
@@ -173,7 +174,7 @@ static bool checksum_right(struct rte_mbuf *mbuf) {
         header.payload_len = rte_cpu_to_be_16((uint16_t)(mbuf->pkt_len - meta->l4_offset));
         pseudo = rte_ipv6_phdr_cksum(&header, 0);
     }
-    return session_sum_from(mbuf, meta->l4_offset, pseudo) == 0xffff;
+    return icmp_sum_from(mbuf, meta->l4_offset, pseudo) == 0xffff;
 }
 
 enum session_drop session_icmp_error(struct rte_mbuf *mbuf) {

@@ -149,9 +149,6 @@ enum session_drop session_key_of(struct rte_mbuf *mbuf, struct session_miss *mis
 /* The key of the answers to a packet with this key; the caller then sets the VRF. */
 union flow_key session_key_reversed(const union flow_key *key, bool ipv6);
 
-/* One's complement sum (RFC 1071) of the packet from `offset` on, added to `sum`. Buffers may be of
- * odd length, where rte_raw_cksum_mbuf() of DPDK 22.11 loses carries. */
-uint16_t session_sum_from(const struct rte_mbuf *mbuf, uint32_t offset, uint32_t sum);
 /* Puts in another address and port (network order); nothing is done where they are the same. */
 void session_replace(struct rte_mbuf *mbuf, bool source, uint32_t address, uint16_t port);
 /* Fills in the flow's rewrite, with the differences for the checksums. */

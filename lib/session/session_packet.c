@@ -1,4 +1,5 @@
 /* What sessions read from packets, and write into them. */
+#include "l3/icmp.h"
 #include "session/session_internal.h"
 
 /* DCCP, SCTP and UDP-Lite begin with the ports, too; SCTP's checksum is a CRC of the whole packet
@@ -181,26 +182,6 @@ void session_set_rewrite(struct flow *flow, uint32_t source, uint16_t source_por
         (pseudo ? to : 0) + checksum_difference16(key->destination_port, destination_port));
 }
 
-uint16_t session_sum_from(const struct rte_mbuf *mbuf, uint32_t offset, uint32_t sum) {
-    bool odd = false;
-
-    for (; mbuf; mbuf = mbuf->next) {
-        unsigned length;
-        uint16_t part;
-
-        if (offset >= mbuf->data_len) {
-            offset -= mbuf->data_len;
-            continue;
-        }
-        length = mbuf->data_len - offset;
-        part = rte_raw_cksum(rte_pktmbuf_mtod_offset(mbuf, const void *, offset), length);
-        sum += odd ? rte_bswap16(part) : part;
-        odd ^= length & 1;
-        offset = 0;
-    }
-    return checksum_fold(checksum_fold(sum));
-}
-
 static void add_to_checksum(uint8_t *at, uint16_t difference, bool zero_is_none) {
     uint16_t checksum = load16(at);
 
@@ -231,7 +212,7 @@ static bool is_zero_answer(const uint8_t *icmp) {
 }
 
 static void sum_anew(struct rte_mbuf *mbuf, uint8_t *icmp) {
-    uint16_t checksum = (uint16_t)~session_sum_from(mbuf, packet_meta(mbuf)->l4_offset, 0);
+    uint16_t checksum = (uint16_t)~icmp_sum_from(mbuf, packet_meta(mbuf)->l4_offset, 0);
 
     memcpy(icmp + ICMP_CHECKSUM, &checksum, sizeof(checksum));
 }

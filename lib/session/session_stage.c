@@ -181,7 +181,20 @@ static void some_packets(struct worker *worker, struct burst *burst, struct sess
     }
 }
 
-/* --- a burst of plain IPv4 --- */
+/* --- bursts of plain packets --- */
+
+/* The flow whose signature fits, most likely the right one, is on its way into the cache. */
+static inline void match_flows(const uint64_t *hashes, uint32_t *flows, unsigned count_of) {
+    for (unsigned i = 0; i < count_of; i++) {
+        const struct bucket *bucket = &session_table.buckets[hash_bucket(hashes[i])];
+        uint32_t match = bucket_match(bucket, hash_signature(hashes[i]));
+
+        flows[i] = match ? bucket->flow[(unsigned)__builtin_ctz(match) / 2] : SESSION_NONE;
+        rte_prefetch0(&session_flows[flows[i]]);
+    }
+}
+
+/* --- IPv4 --- */
 
 /* Room for what the straight line reads of the transport header: ports, and TCP's flags. */
 enum { TCP_LEAST = ETHER_HEADER + IPV4_HEADER + 20, UDP_LEAST = ETHER_HEADER + IPV4_HEADER + 8 };
@@ -211,13 +224,7 @@ static uint64_t plain_ipv4(struct rte_mbuf **packets, unsigned count_of, struct 
         hashes[i] = flow_hash4(keys[i]);
         rte_prefetch0(&session_table.buckets[hash_bucket(hashes[i])]);
     }
-    for (unsigned i = 0; i < count_of; i++) {
-        const struct bucket *bucket = &session_table.buckets[hash_bucket(hashes[i])];
-        uint32_t match = bucket_match(bucket, hash_signature(hashes[i]));
-
-        flows[i] = match ? bucket->flow[(unsigned)__builtin_ctz(match) / 2] : SESSION_NONE;
-        rte_prefetch0(&session_flows[flows[i]]);
-    }
+    match_flows(hashes, flows, count_of);
     for (unsigned i = 0; i < count_of; i++) {
         struct flow *flow = &session_flows[flows[i]];
         uint8_t *ip = rte_pktmbuf_mtod_offset(packets[i], uint8_t *, ETHER_HEADER);
@@ -241,7 +248,7 @@ static uint64_t plain_ipv4(struct rte_mbuf **packets, unsigned count_of, struct 
     return rest;
 }
 
-/* --- a burst of plain IPv6 --- */
+/* --- IPv6 --- */
 
 struct key6 {
     __m128i source, destination;
@@ -283,13 +290,7 @@ static uint64_t plain_ipv6(struct rte_mbuf **packets, unsigned count_of, uint32_
         hashes[i] = flow_hash6_of(source, destination, tail);
         rte_prefetch0(&session_table.buckets[hash_bucket(hashes[i])]);
     }
-    for (unsigned i = 0; i < count_of; i++) {
-        const struct bucket *bucket = &session_table.buckets[hash_bucket(hashes[i])];
-        uint32_t match = bucket_match(bucket, hash_signature(hashes[i]));
-
-        flows[i] = match ? bucket->flow[(unsigned)__builtin_ctz(match) / 2] : SESSION_NONE;
-        rte_prefetch0(&session_flows[flows[i]]);
-    }
+    match_flows(hashes, flows, count_of);
     for (unsigned i = 0; i < count_of; i++) {
         struct flow *flow = &session_flows[flows[i]];
         const uint8_t *ip = rte_pktmbuf_mtod_offset(packets[i], const uint8_t *, ETHER_HEADER);
