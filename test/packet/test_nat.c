@@ -1510,4 +1510,32 @@ CASE(random_flows_in_a_small_range) {
                  400);
 }
 
+/* --- what others may try --- */
+
+CASE(another_uplink_is_not_the_inside) {
+    start(source_rule("'to': '" POOLED "'"));
+    inject(LAN, udp4(.source = INSIDE ":5000", .destination = SERVER ":53"));
+    expect(WAN, udp4(.source = POOLED ":5000", .destination = SERVER ":53", .ttl = 63));
+    inject(DMZ, udp4(.source = "10.3.0.10:99", .destination = POOLED ":5000"));
+    expect_nothing(ANYWHERE);
+    expect_drop("nat.no_mapping", 1);
+}
+
+CASE(errors_from_inside_pass_the_reverse_path_check) {
+    struct frame *in, *answer = udp4(.source = SERVER ":53", .destination = OUTSIDE ":5000");
+
+    start("{'interfaces': {'lan': {" LAN_PORT ", " LAN_ADDRESSES ", 'reverse_path': 'strict'},"
+          "'wan': {" WAN_PORT ", " WAN_ADDRESSES "}}, 'neighbours': [" LAN_NEIGHBOURS
+          "," WAN_NEIGHBOURS "], 'routes': [" DEFAULT_ROUTES "], 'nat': {'source': [" MASQUERADE
+          "]}," UNLIMITED "}");
+    open_udp(INSIDE, 5000, SERVER ":53");
+    inject(WAN, answer);
+    in = take_one(LAN);
+    inject(LAN, icmp4_error(.source = INSIDE, .destination = SERVER, .type = UNREACHABLE,
+                            .code = PORT_UNREACHABLE, .about = in));
+    expect(WAN, icmp4_error(.source = OUTSIDE, .destination = SERVER, .type = UNREACHABLE,
+                            .code = PORT_UNREACHABLE, .about = hop(answer), .ttl = 63));
+    expect_no_drops();
+}
+
 HARNESS_MAIN()

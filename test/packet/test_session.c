@@ -1019,4 +1019,43 @@ CASE(random_bytes_do_no_harm) {
     sessions_are(0);
 }
 
+/* --- what others may try --- */
+
+CASE(pings_that_nobody_answers_make_room) {
+    start(one_way_with(SMALL));
+    for (unsigned n = 0; n < 3000; n++) {
+        inject(LAN, icmp4_echo(.source = CLIENT, .destination = SERVER, .identifier = n));
+        if (n % 32 == 31) {
+            discard(ANYWHERE);
+            frames_free();
+        }
+    }
+    discard(ANYWHERE);
+    forget_drops();
+    require(strstr(rpc("session.count", "{}"), "'evicted':0") == NULL, "nothing was evicted");
+    establish();
+}
+
+CASE(a_forged_reset_does_not_end_a_connection) {
+    start(one_way);
+    establish();
+    back(RST);
+    state_is("tcp_closed");
+    back(ACK | PSH);
+    state_is("tcp_established");
+    advance(20000);
+    sessions_are(1);
+    out(ACK);
+}
+
+CASE(a_network_of_64_bits_is_one_source) {
+    start(one_way_with("'sessions': {'limits': {'per_source': 5}}"));
+    for (unsigned n = 0; n < 5; n++)
+        passes(LAN, WAN,
+               udp6(.source = text("[2001:db8:1::%x]:5000", 0x10 + n),
+                    .destination = "[" SERVER6 "]:53"));
+    is_dropped(LAN, udp6(.source = "[2001:db8:1::99]:5000", .destination = "[" SERVER6 "]:53"),
+               "session.source_limit");
+}
+
 HARNESS_MAIN()

@@ -359,6 +359,29 @@ static void test_random_history(void **state) {
 
 #define WITH_TABLE(test) cmocka_unit_test_setup_teardown(test, make_table, free_table)
 
+/* A busy day ends: nobody opens anything while all mappings go. */
+static void test_all_numbers_come_back(void **state) {
+    static uint32_t numbers[SIZE];
+    struct nat_mapping wanted = from(7, 0, IPPROTO_UDP);
+
+    (void)state;
+    for (unsigned round = 0; round < 2; round++) {
+        for (uint32_t n = 0; n < SIZE; n++) {
+            wanted.inside = n + 1;
+            wanted.inside_port = htons((uint16_t)(1024 + n));
+            wanted.outside = OUTSIDE + n % 4;
+            assert_int_equal(nat_mapping_make(&wanted, 1, 65535, 0, n * 7, &numbers[n]),
+                             NAT_PORT_OK);
+        }
+        assert_int_equal(nat_mapping_count(), SIZE);
+        for (uint32_t n = 0; n < SIZE; n++)
+            nat_mapping_release(numbers[n]);
+        assert_int_equal(nat_mapping_count(), 0);
+        assert_int_equal(nat_mapping_ports_taken(), 0);
+        rcu_quiescent(WORKER);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         WITH_TABLE(test_made_and_found),
@@ -371,6 +394,7 @@ int main(void) {
         WITH_TABLE(test_numbers_come_back_after_a_grace_period),
         WITH_TABLE(test_addresses_come_and_go),
         WITH_TABLE(test_too_many_addresses),
+        WITH_TABLE(test_all_numbers_come_back),
         WITH_TABLE(test_random_history),
     };
     int failures;
