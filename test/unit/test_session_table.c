@@ -188,8 +188,11 @@ static void test_buckets_come_in_pairs(void **state) {
 }
 
 /* As full as it can be, with both flows of each session, of both families. */
+/* The last keys of a full table find both their buckets full now and then: of that there is less
+ * than one in a thousand, whatever the secret is. */
 static void test_a_full_table(void **state) {
-    uint32_t found, *numbers = calloc(SIZE, sizeof(*numbers)), count = 0;
+    uint32_t *numbers = calloc(SIZE, sizeof(*numbers)), *keys = calloc(SIZE, sizeof(*keys));
+    uint32_t found, count = 0;
 
     (void)state;
     for (uint32_t n = 0; n < SIZE; n++) {
@@ -199,27 +202,40 @@ static void test_a_full_table(void **state) {
         assert_int_not_equal(number, SESSION_NONE);
         assert_in_range(number, 1, SIZE);
         assert_int_equal(sessions[number].state, SESSION_FREE);
-        assert_int_equal(insert(number * 2, 2 * n, ipv6, &found), 0);
-        assert_int_equal(insert(number * 2 + 1, 2 * n + 1, ipv6, &found), 0);
+        if (insert(number * 2, 2 * n, ipv6, &found) != 0) {
+            session_give_unused(WORKER, number);
+            continue;
+        }
+        if (insert(number * 2 + 1, 2 * n + 1, ipv6, &found) != 0) {
+            assert_int_equal(session_table_remove(number * 2), 0);
+            session_give_unused(WORKER, number);
+            continue;
+        }
         sessions[number].state = SESSION_OTHER;
+        keys[count] = n;
         numbers[count++] = number;
     }
-    assert_int_equal(session_take(WORKER), SESSION_NONE);
-    for (uint32_t n = 0; n < SIZE; n++) {
-        assert_int_equal(find(2 * n, n % 3 == 0), numbers[n] * 2);
-        assert_int_equal(find(2 * n + 1, n % 3 == 0), numbers[n] * 2 + 1);
+    assert_true(count >= SIZE - SIZE / 1000 - 1);
+    if (count == SIZE)
+        assert_int_equal(session_take(WORKER), SESSION_NONE);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t n = keys[i];
+
+        assert_int_equal(find(2 * n, n % 3 == 0), numbers[i] * 2);
+        assert_int_equal(find(2 * n + 1, n % 3 == 0), numbers[i] * 2 + 1);
         assert_int_equal(find(2 * n, n % 3 != 0), SESSION_NONE);
     }
-    for (uint32_t n = 0; n < SIZE; n++) {
-        assert_int_equal(session_table_remove(numbers[n] * 2), 0);
-        assert_int_equal(session_table_remove(numbers[n] * 2 + 1), 0);
-        session_give(WORKER, numbers[n]);
+    for (uint32_t i = 0; i < count; i++) {
+        assert_int_equal(session_table_remove(numbers[i] * 2), 0);
+        assert_int_equal(session_table_remove(numbers[i] * 2 + 1), 0);
+        session_give(WORKER, numbers[i]);
     }
     for (uint32_t n = 0; n < 2 * SIZE; n += 7)
         assert_int_equal(find(n, n / 2 % 3 == 0), SESSION_NONE);
     for (uint32_t bucket = 0; bucket <= session_table.mask; bucket++)
         assert_int_equal(session_table.buckets[bucket].elsewhere, 0);
     free(numbers);
+    free(keys);
 }
 
 /* What was given back is not used before everybody has passed a quiescent state, and then all is.
