@@ -8,11 +8,17 @@
   workers       two workers on two cores against one
   reload        100 changes of configuration, then 100,000 routes added and withdrawn, under full load:
                 no packet may be lost
+  clients       forwarding while clients send garbage, a line of 100 MB and half requests, or do not read, by the
+                thousand, against forwarding without any
   start         from the start of the program to the first forwarded packet
 """
 import ipaddress
+import itertools
+import multiprocessing
+import os
 import random
 import re
+import socket
 import statistics
 import sys
 import time
@@ -256,6 +262,62 @@ def report(name, router, before):
         raise RuntimeError("packets were lost")
 
 
+class Pests:
+    """Clients as no one wants them, one after the other without end; in a process of their own, on the control
+    thread's CPU."""
+
+    def __init__(self, path):
+        self.process = multiprocessing.Process(target=self.run, args=(path,))
+        self.process.start()
+
+    @staticmethod
+    def run(path):
+        os.sched_setaffinity(0, {0})
+        listing = b'{"jsonrpc":"2.0","id":1,"method":"system.methods"}\n'
+        kinds = (b"\0\xff garbage }{][" * 4000 + b"\n", b'{"jsonrpc":"2.0","method":', listing * 2000,
+                 b"[" * 10_000_000 + b"\n", b" " * 100_000_000 + b"\n")
+        held = []
+        for number in itertools.count():
+            client = socket.socket(socket.AF_UNIX)
+            client.settimeout(0.5)
+            try:
+                client.connect(path)
+                client.sendall(kinds[-1] if number % 200 == 0 else kinds[-2] if number % 50 == 0 else kinds[number % 3])
+            except OSError:
+                pass
+            held.append(client)  # never read
+            if len(held) == 1000:
+                for old in held[:500]:
+                    old.close()
+                del held[:500]
+
+    def stop(self):
+        self.process.terminate()
+        self.process.join()
+
+
+def clients(bench):
+    frames = list(flows4())
+    capture = write_pcap(bench.path / "flows.pcap", frames)
+    other = write_pcap(bench.path / "one.pcap", frames[:1])
+    before, after = [], []
+
+    def rate(pestered):
+        with bench.start_router(base_config(capture, other)) as router:
+            pests = Pests(router.socket_path) if pestered else None
+            before.append(router.stats())
+            result = router.rate(SECONDS)
+            after.append(router.stats())
+            if pests:
+                pests.stop()
+            dropped = lost(before[-1], after[-1])[2]
+            if dropped:
+                raise RuntimeError(f"packets were lost: {dropped}")
+            return result
+
+    paired("forwarding beside clients that mean no good / without any", lambda: rate(True), lambda: rate(False))
+
+
 def start(bench):
     frames = list(flows4())
     capture = write_pcap(bench.path / "flows.pcap", frames)
@@ -275,6 +337,7 @@ CASES = {
     "tables": tables,
     "workers": workers,
     "reload": reload,
+    "clients": clients,
     "start": start,
 }
 
