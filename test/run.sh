@@ -11,6 +11,14 @@ cd "$(dirname "$0")/.."
 build=${1:-build}
 status=0
 
+# As many as a router of the system tests wants, and the tables of the packet tests beside it; put back
+# afterwards. Where the machine gives none, the tests that need them say so.
+. conf/setup/hugepages.sh
+trap hugepages_end EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+hugepages_begin 1536
+
 setup() { # DIRECTORY [meson options]
   directory=$1
   shift
