@@ -17,11 +17,10 @@
 #include "l3/next_hop.h"
 
 #include <errno.h>
-#include <linux/mman.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include "core/huge_memory.h"
 #include "core/rcu.h"
 
 enum {
@@ -35,38 +34,14 @@ enum {
 enum { RELEASED };
 
 #define ARRAY_BYTES (NEXT_HOPS_MAX * sizeof(struct next_hop))
-#define HUGEPAGE ((size_t)2 << 20)
-_Static_assert(ARRAY_BYTES % HUGEPAGE == 0, "the array is made of whole huge pages");
 
 struct next_hop *next_hops;
 
-/* Released ids, the oldest first. They are used again as late as possible: a packet that waits in a ring
- * may carry the id of a next hop for longer than the grace period. */
+/* Released ids, the oldest first. They are used again as late as possible: a packet that waits in a
+ * ring may carry the id of a next hop for longer than the grace period. */
 static uint32_t free_ids[NEXT_HOPS_MAX];
 static uint32_t free_first, free_count;
 static uint32_t fresh; /* this id and all above have never been used */
-
-/* ---- the array ---- */
-
-static void *map_array(void) {
-    uint8_t *raw =
-        mmap(NULL, ARRAY_BYTES, PROT_READ | PROT_WRITE,
-             MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB | MAP_POPULATE, -1, 0);
-    if (raw != MAP_FAILED)
-        return raw;
-
-    /* Aligned by hand, for transparent huge pages. */
-    raw = mmap(NULL, ARRAY_BYTES + HUGEPAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-               -1, 0);
-    if (raw == MAP_FAILED)
-        return NULL;
-    uint8_t *base = raw + (HUGEPAGE - (uintptr_t)raw % HUGEPAGE) % HUGEPAGE;
-    if (base != raw)
-        munmap(raw, (size_t)(base - raw));
-    munmap(base + ARRAY_BYTES, (size_t)(raw + HUGEPAGE - base));
-    madvise(base, ARRAY_BYTES, MADV_HUGEPAGE); /* only a wish */
-    return base;
-}
 
 int next_hop_init(void) {
     static const struct {
@@ -83,7 +58,7 @@ int next_hop_init(void) {
 
     if (next_hops != NULL)
         return -EALREADY;
-    next_hops = map_array();
+    next_hops = huge_memory_map(ARRAY_BYTES);
     if (next_hops == NULL)
         return -ENOMEM;
     for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++)
@@ -100,7 +75,7 @@ void next_hop_free_all(void) {
         if (!next_hops[id].reserved[RELEASED])
             free((void *)(uintptr_t)next_hops[id].buckets);
     }
-    munmap(next_hops, ARRAY_BYTES);
+    huge_memory_unmap(next_hops, ARRAY_BYTES);
     next_hops = NULL;
 }
 

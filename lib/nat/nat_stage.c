@@ -14,6 +14,10 @@ static void from_ring(struct worker *worker, struct burst *burst, unsigned i) {
     if (meta->session == SESSION_NONE || meta->session & SESSION_MISS_MARK ||
         meta->flags & (PACKET_INSPECTED | PACKET_IPV6))
         return;
+    if (flow_session(meta->session) >= session_count_max) { /* the table was made anew, smaller */
+        burst_drop(worker, burst, i, &nat_drops, NAT_CONFLICT);
+        return;
+    }
     flow = &session_flows[meta->session];
     if (!(flow->flags & FLOW_SOURCE) || flow->flags & FLOW_IPV6)
         return;

@@ -151,3 +151,41 @@ void session_walk(uint32_t *cursor, uint32_t max,
     }
     *cursor = number < top ? number : 0;
 }
+
+/* --- who builds on sessions --- */
+
+enum { WANTERS_MAX = 4 };
+static bool (*wanters[WANTERS_MAX])(void);
+
+void session_want(bool (*wanted)(void)) {
+    for (unsigned i = 0; i < WANTERS_MAX; i++) {
+        if (!wanters[i]) {
+            wanters[i] = wanted;
+            return;
+        }
+    }
+}
+
+bool session_wanted(void) {
+    for (unsigned i = 0; i < WANTERS_MAX && wanters[i]; i++) {
+        if (wanters[i]())
+            return session_flows != NULL;
+    }
+    return false;
+}
+
+static void (*lookers[WANTERS_MAX])(void);
+
+void session_on_look_again(void (*look)(void)) {
+    for (unsigned i = 0; i < WANTERS_MAX; i++) {
+        if (!lookers[i]) {
+            lookers[i] = look;
+            return;
+        }
+    }
+}
+
+void session_look_again(void) {
+    for (unsigned i = 0; i < WANTERS_MAX && lookers[i]; i++)
+        lookers[i]();
+}

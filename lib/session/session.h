@@ -238,7 +238,7 @@ struct session_translator {
     /* The session with this mapping is gone, or never came to be. */
     void (*ended)(uint32_t mapping);
 };
-void session_set_translator(const struct session_translator *translator);
+void session_set_translator(const struct session_translator *registered);
 /* Whether new sessions are to be translated; those that there are stay as they are. Control thread.
  */
 void session_translate(bool on);

@@ -143,8 +143,7 @@ static void send_on(struct worker *worker, struct rte_mbuf *mbuf, uint32_t numbe
     struct packet_meta *meta = packet_meta(mbuf);
     struct flow *flow = &session_flows[number];
 
-    flow->packets++;
-    flow->bytes += mbuf->pkt_len - meta->l3_offset;
+    flow_count(flow, mbuf, meta->l3_offset);
     meta->session = number;
     if (flow->flags & FLOW_DESTINATION)
         session_rewrite_destination(mbuf, flow);

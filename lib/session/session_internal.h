@@ -164,6 +164,12 @@ static inline uint32_t checksum_difference16(uint16_t old, uint16_t new) {
     return (uint32_t)(uint16_t)~old + new;
 }
 
+/* A packet of the flow, with its bytes from the IP header on. */
+static inline void flow_count(struct flow *flow, const struct rte_mbuf *mbuf, unsigned l3_offset) {
+    flow->packets++;
+    flow->bytes += mbuf->pkt_len - l3_offset;
+}
+
 /* --- states --- */
 
 /* The state a session begins in. */

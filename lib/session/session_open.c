@@ -82,10 +82,7 @@ static enum session_drop insert_backward(struct worker *worker, struct session_n
         else if (!now->source(worker, draft))
             return SESSION_TAKEN; /* counted by the translator */
         set_backward(flow, draft);
-        if (ipv6)
-            key.v6 = flow->key6;
-        else
-            key.v4 = flow->key4;
+        key = flow_key_of(flow);
         hash = flow_key_hash(&key, ipv6);
         rte_prefetch0(&session_table.buckets[hash_bucket(hash)]);
         set_forward(&session_flows[number * 2], draft); /* while the bucket is on its way */
@@ -220,8 +217,7 @@ static enum session_open_result join(struct worker *worker, struct rte_mbuf *mbu
         session_drop_count(worker, result);
         return SESSION_REFUSED;
     }
-    flow->packets++;
-    flow->bytes += mbuf->pkt_len - meta->l3_offset;
+    flow_count(flow, mbuf, meta->l3_offset);
     meta->session = number;
     if (flow->flags & FLOW_SOURCE)
         own->sources |= UINT64_C(1) << i;
@@ -290,8 +286,7 @@ static enum session_open_result open_miss(struct worker *worker, struct rte_mbuf
 
     struct flow *flow = &session_flows[number];
 
-    flow->packets++;
-    flow->bytes += mbuf->pkt_len - meta->l3_offset;
+    flow_count(flow, mbuf, meta->l3_offset);
     meta->session = number;
     if (flow->flags & FLOW_SOURCE)
         own->sources |= UINT64_C(1) << i;
@@ -366,10 +361,7 @@ bool session_reopen(struct session_new *draft, const struct session_restored *re
     }
     set_forward(&session_flows[number * 2], draft);
     set_backward(&session_flows[number * 2 + 1], draft);
-    if (ipv6)
-        key.v6 = session_flows[number * 2 + 1].key6;
-    else
-        key.v4 = session_flows[number * 2 + 1].key4;
+    key = flow_key_of(&session_flows[number * 2 + 1]);
     if (session_table_insert(number * 2 + 1, flow_key_hash(&key, ipv6), &found) != 0) {
         unwind(worker_get(0), draft, number, source);
         return false;
@@ -433,8 +425,7 @@ bool session_from_host(struct worker *worker, struct rte_mbuf *mbuf) {
 
     struct flow *flow = &session_flows[number];
 
-    flow->packets++;
-    flow->bytes += mbuf->pkt_len - meta->l3_offset;
+    flow_count(flow, mbuf, meta->l3_offset);
     flow->last = atomic_load_explicit(&session_clock, memory_order_relaxed);
     meta->session = number;
     return true;
@@ -484,22 +475,10 @@ void session_restore(struct worker *worker, struct rte_mbuf *mbuf) {
     meta->vrf = (uint16_t)(flow->key4.protocol_vrf >> 16);
 }
 
-/* --- who builds on sessions --- */
+/* --- who translates --- */
 
-enum { WANTERS_MAX = 4 };
-static bool (*wanters[WANTERS_MAX])(void);
-
-void session_want(bool (*wanted)(void)) {
-    for (unsigned i = 0; i < WANTERS_MAX; i++) {
-        if (!wanters[i]) {
-            wanters[i] = wanted;
-            return;
-        }
-    }
-}
-
-void session_set_translator(const struct session_translator *draft) {
-    translator = draft;
+void session_set_translator(const struct session_translator *registered) {
+    translator = registered;
 }
 
 void session_translate(bool on) {
@@ -508,28 +487,4 @@ void session_translate(bool on) {
 
 const struct session_translator *session_translator_of_all(void) {
     return translator;
-}
-
-bool session_wanted(void) {
-    for (unsigned i = 0; i < WANTERS_MAX && wanters[i]; i++) {
-        if (wanters[i]())
-            return session_flows != NULL;
-    }
-    return false;
-}
-
-static void (*lookers[WANTERS_MAX])(void);
-
-void session_on_look_again(void (*look)(void)) {
-    for (unsigned i = 0; i < WANTERS_MAX; i++) {
-        if (!lookers[i]) {
-            lookers[i] = look;
-            return;
-        }
-    }
-}
-
-void session_look_again(void) {
-    for (unsigned i = 0; i < WANTERS_MAX && lookers[i]; i++)
-        lookers[i]();
 }

@@ -44,8 +44,7 @@ static void session_turn(struct worker *worker) {
 
 static inline void count(struct flow *flow, const struct rte_mbuf *mbuf, unsigned l3_offset,
                          uint32_t now) {
-    flow->packets++;
-    flow->bytes += mbuf->pkt_len - l3_offset;
+    flow_count(flow, mbuf, l3_offset);
     flow->last = now;
 }
 

@@ -170,14 +170,9 @@ static void set_place(struct bucket *bucket, int place, uint16_t signature, uint
 }
 
 static uint64_t hash_of_flow(const struct flow *flow) {
-    union flow_key key;
+    union flow_key key = flow_key_of(flow);
 
-    if (flow->flags & FLOW_IPV6) {
-        key.v6 = flow->key6;
-        return flow_hash6(&key.v6);
-    }
-    key.v4 = flow->key4;
-    return flow_hash4(key.first);
+    return flow_key_hash(&key, flow->flags & FLOW_IPV6);
 }
 
 static int insert_locked(struct bucket *bucket, uint32_t home, uint32_t flow, uint64_t hash) {
@@ -206,13 +201,9 @@ int session_table_insert(uint32_t flow, uint64_t hash, uint32_t *found) {
     uint32_t home = hash_bucket(hash);
     struct bucket *bucket = &session_table.buckets[home];
     bool ipv6 = added->flags & FLOW_IPV6;
-    union flow_key key;
+    union flow_key key = flow_key_of(added);
     int error = -EEXIST;
 
-    if (ipv6)
-        key.v6 = added->key6;
-    else
-        key.v4 = added->key4;
     if (!try_lock(bucket))
         return -EBUSY;
     *found = session_table_find(&key, ipv6, hash);

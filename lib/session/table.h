@@ -118,6 +118,16 @@ static inline bool flow_is6(const struct flow *flow, const struct flow_key6 *key
     return flow->flags & FLOW_IPV6 && memcmp(&flow->key6, key, sizeof(*key)) == 0;
 }
 
+static inline union flow_key flow_key_of(const struct flow *flow) {
+    union flow_key key = {0};
+
+    if (flow->flags & FLOW_IPV6)
+        key.v6 = flow->key6;
+    else
+        key.v4 = flow->key4;
+    return key;
+}
+
 static inline bool flow_is(const struct flow *flow, const union flow_key *key, bool ipv6) {
     return ipv6 ? flow_is6(flow, &key->v6) : flow_is4(flow, key->first);
 }
