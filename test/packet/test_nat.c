@@ -1538,4 +1538,15 @@ CASE(errors_from_inside_pass_the_reverse_path_check) {
     expect_no_drops();
 }
 
+CASE(an_interface_without_an_address_to_translate_to) {
+    start("{'interfaces': {'lan': {" LAN_PORT ", " LAN_ADDRESSES "}, 'wan': {" WAN_PORT
+          ", 'addresses': ['2001:db8:2::1/64']}}, 'neighbours': [" LAN_NEIGHBOURS
+          ", {'interface': 'wan', 'address': '2001:db8:2::2', 'mac': '" HOST_WAN "'}],"
+          "'routes': [{'prefix': '0.0.0.0/0', 'via': '2001:db8:2::2'}],"
+          "'nat': {'source': [" MASQUERADE "]}," UNLIMITED "}");
+    inject(LAN, udp4(.source = INSIDE ":5000", .destination = SERVER ":53"));
+    expect_nothing(ANYWHERE);
+    expect_drop("nat.no_address", 1);
+}
+
 HARNESS_MAIN()

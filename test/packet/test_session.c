@@ -1058,4 +1058,16 @@ CASE(a_network_of_64_bits_is_one_source) {
                "session.source_limit");
 }
 
+/* Ports that are not in the first buffer are not looked for. */
+CASE(a_transport_header_in_two_buffers) {
+    start(one_way);
+    inject_split(LAN, udp4(.source = CLIENT ":5000", .destination = SERVER ":53"), IP + 24);
+    expect_nothing(ANYWHERE);
+    expect_drop("session.split_header", 1);
+    inject_split(LAN, udp4(.source = CLIENT ":5000", .destination = SERVER ":53", .size = 100),
+                 IP + 28);
+    expect(WAN,
+           udp4(.source = CLIENT ":5000", .destination = SERVER ":53", .size = 100, .ttl = 63));
+}
+
 HARNESS_MAIN()
