@@ -6,13 +6,12 @@
  * as fragments, or dropped under a name.
  */
 #include <netinet/in.h>
-#include <rte_ip_frag.h>
 
-#include "core/mbuf_pool.h"
 #include "core/punt.h"
 #include "core/stage.h"
 #include "core/worker.h"
 #include "interface/interface.h"
+#include "l3/fragment.h"
 #include "l3/header.h"
 #include "l3/icmp.h"
 #include "l3/next_hop.h"
@@ -164,55 +163,10 @@ static void deliver(struct worker *worker, struct rte_mbuf *mbuf) {
 
 /* --- too big --- */
 
-/* Gives a fragment the room for a link-layer header and its metadata, and routes it. It is sent from
- * the same place in the path, so it passes the later stages like any packet. */
-static bool send_fragment(struct worker *worker, struct rte_mbuf *fragment,
-                          const struct packet_meta *meta) {
-    struct rte_ipv4_hdr *ip = rte_pktmbuf_mtod(fragment, struct rte_ipv4_hdr *);
-    unsigned header_length = rte_ipv4_hdr_len(ip);
-
-    ip->hdr_checksum = 0;
-    ip->hdr_checksum = (uint16_t)~rte_raw_cksum(ip, header_length);
-
-    uint16_t offset = rte_be_to_cpu_16(ip->fragment_offset);
-
-    if (!rte_pktmbuf_prepend(fragment, ETHER_HEADER))
-        return false;
-    memset(rte_pktmbuf_mtod(fragment, void *), 0, ETHER_HEADER);
-    *packet_meta(fragment) = *meta;
-    packet_meta(fragment)->l3_offset = ETHER_HEADER;
-    packet_meta(fragment)->l4_offset = (uint16_t)(ETHER_HEADER + header_length);
-    packet_meta(fragment)->cause = CAUSE_NONE;
-    packet_meta(fragment)->flags |= PACKET_FRAGMENT | PACKET_REWRITE;
-    if (offset & RTE_IPV4_HDR_OFFSET_MASK)
-        packet_meta(fragment)->flags |= PACKET_LATER_FRAGMENT;
+/* Sent from the same place in the path, so that it passes the later stages like any packet. */
+static void send_fragment(struct worker *worker, struct rte_mbuf *fragment, void *context) {
+    (void)context;
     worker_route(worker, fragment);
-    return true;
-}
-
-/* RFC 791 section 2.3 and RFC 1812 section 4.2.2.7, by DPDK's library. */
-static void fragment_ipv4(struct worker *worker, struct rte_mbuf *mbuf, uint16_t mtu) {
-    enum { FRAGMENTS_MAX = 1400 /* 64 KiB at an MTU of 68 */ };
-    struct rte_mbuf *fragments[FRAGMENTS_MAX];
-    struct packet_meta meta = *packet_meta(mbuf);
-    int count;
-
-    rte_pktmbuf_adj(mbuf, meta.l3_offset);
-    /* Fragments of one buffer each if they fit: not every port takes chains. */
-    if (mtu <= MBUF_DATA_ROOM - RTE_PKTMBUF_HEADROOM && mbuf->nb_segs == 1)
-        count = rte_ipv4_fragment_copy_nonseg_packet(mbuf, fragments, FRAGMENTS_MAX, mtu,
-                                                     worker->pool);
-    else
-        count = rte_ipv4_fragment_packet(mbuf, fragments, FRAGMENTS_MAX, mtu, worker->pool,
-                                         worker->pool);
-    for (int i = 0; i < count; i++) {
-        if (!send_fragment(worker, fragments[i], &meta))
-            drop(worker, fragments[i], LOCAL_FRAGMENT_FAILED);
-    }
-    if (count <= 0)
-        drop(worker, mbuf, LOCAL_FRAGMENT_FAILED);
-    else
-        rte_pktmbuf_free(mbuf);
 }
 
 static void too_big(struct worker *worker, struct rte_mbuf *mbuf) {
@@ -222,10 +176,12 @@ static void too_big(struct worker *worker, struct rte_mbuf *mbuf) {
                         !(packet_l3(mbuf, const struct rte_ipv4_hdr *)->fragment_offset &
                           RTE_BE16(RTE_IPV4_HDR_DF_FLAG));
 
-    if (may_fragment)
-        fragment_ipv4(worker, mbuf, mtu);
-    else
+    if (may_fragment) {
+        if (ipv4_fragment(worker, mbuf, mtu, send_fragment, NULL) < 0)
+            drop(worker, mbuf, LOCAL_FRAGMENT_FAILED);
+    } else {
         drop_with_error(worker, mbuf, ICMP_ERROR_TOO_BIG, mtu, LOCAL_TOO_BIG);
+    }
 }
 
 /* --- dispatch --- */
