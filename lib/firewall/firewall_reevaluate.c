@@ -61,7 +61,9 @@ static void describe_ports(const struct session *session, bool ipv6, uint16_t so
 static void describe(uint32_t number, const struct session *session,
                      const struct firewall_interfaces *interfaces, struct firewall_packet *out) {
     const struct flow *forward = &session_flows[number * 2];
-    const struct flow *backward = &session_flows[number * 2 + 1];
+    /* With another version of IP behind it, the firewall sees the packet as it came in. */
+    const struct flow *backward =
+        forward->flags & FLOW_OTHER_FAMILY ? NULL : &session_flows[number * 2 + 1];
     const bool ipv6 = forward->flags & FLOW_IPV6;
 
     memset(out, 0, sizeof(*out));
@@ -74,12 +76,16 @@ static void describe(uint32_t number, const struct session *session,
     out->dscp = session->traffic_class >> 2;
     if (ipv6) {
         memcpy(out->source, forward->key6.source, 16);
-        memcpy(out->destination, backward->key6.source, 16);
-        describe_ports(session, true, forward->key6.source_port, backward->key6.source_port, out);
+        memcpy(out->destination, backward ? backward->key6.source : forward->key6.destination, 16);
+        describe_ports(session, true, forward->key6.source_port,
+                       backward ? backward->key6.source_port : forward->key6.destination_port,
+                       out);
     } else {
         memcpy(out->source, &forward->key4.source, 4);
-        memcpy(out->destination, &backward->key4.source, 4);
-        describe_ports(session, false, forward->key4.source_port, backward->key4.source_port, out);
+        memcpy(out->destination, backward ? &backward->key4.source : &forward->key4.destination, 4);
+        describe_ports(session, false, forward->key4.source_port,
+                       backward ? backward->key4.source_port : forward->key4.destination_port,
+                       out);
     }
 }
 

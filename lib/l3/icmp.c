@@ -341,10 +341,16 @@ static void send_v6(struct worker *worker, struct rte_mbuf *about, uint8_t type,
 
 void icmp_send_error(struct worker *worker, struct rte_mbuf *about, enum icmp_error error,
                      uint32_t argument) {
-    bool ipv6 = packet_meta(about)->flags & PACKET_IPV6;
+    bool ipv6 = packet_meta(about)->flags & PACKET_IPV6, went_as_ipv6 = ipv6;
 
-    if (icmp_restore)
+    if (icmp_restore) {
         icmp_restore(worker, about);
+        ipv6 = packet_meta(about)->flags & PACKET_IPV6;
+    }
+    /* As long as its sender's packets may be: RFC 7915 sections 4.2 and 5.2. */
+    if (error == ICMP_ERROR_TOO_BIG && ipv6 != went_as_ipv6)
+        argument = ipv6 ? RTE_MAX(argument + (IPV6_HEADER - IPV4_HEADER), UINT32_C(1280))
+                        : argument - (IPV6_HEADER - IPV4_HEADER);
     if (!(ipv6 ? v6_error_allowed(about, error) : v4_error_allowed(about))) {
         counters_drop(worker->counters, &icmp_drops, ICMP_NOT_ALLOWED);
         return;

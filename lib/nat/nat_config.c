@@ -10,7 +10,7 @@
 
 #include "core/section.h"
 #include "interface/interface.h"
-#include "nat/nat_internal.h"
+#include "nat/nat_decode.h"
 #include "session/session.h"
 #include "json/decode.h"
 
@@ -87,8 +87,7 @@ static void decode_prefixes(const struct decode *d, const char *key, struct nat_
     }
 }
 
-static void decode_interface_name(const struct decode *d, const char *key, bool required,
-                                  char *out) {
+void nat_decode_interface(const struct decode *d, const char *key, bool required, char *out) {
     struct decode at;
     const char *name;
 
@@ -98,7 +97,7 @@ static void decode_interface_name(const struct decode *d, const char *key, bool 
         snprintf(out, INTERFACE_NAME_TEXT, "%s", name);
 }
 
-static void decode_rule_name(const struct decode *d, const char *kind, unsigned index, char *out) {
+void nat_decode_name(const struct decode *d, const char *kind, unsigned index, char *out) {
     struct decode at;
     const char *name;
 
@@ -181,26 +180,17 @@ static void decode_to(const struct decode *d, struct nat_source_rule *rule) {
     }
 }
 
-static void decode_source(const struct decode *d, struct source_config *config, unsigned index) {
-    static const char *const keys[] = {"name",        "in",       "out",        "source",
-                                       "destination", "protocol", "to",         "mapping",
-                                       "filtering",   "ports",    "port_block", NULL};
+void nat_decode_source_rule(const struct decode *d, char *in, char *out,
+                            struct nat_source_rule *rule) {
     static const char *const words[] = {"endpoint_independent", "endpoint_dependent", NULL};
-    struct nat_source_rule *rule = &config->rule;
     struct decode at;
     unsigned word;
 
-    rule->index = index;
     rule->port_first = NAT_PORT_FIRST;
     rule->port_last = NAT_PORT_LAST;
-    if (!decode_is_object(d))
-        return;
-    decode_only_keys(d, keys);
-    decode_rule_name(d, "source", index, rule->name);
-    decode_interface_name(d, "in", false, config->in);
-    rule->any_in = config->in[0] == '\0';
-    decode_interface_name(d, "out", true, config->out);
-    decode_prefixes(d, "source", &rule->source);
+    nat_decode_interface(d, "in", false, in);
+    rule->any_in = in[0] == '\0';
+    nat_decode_interface(d, "out", true, out);
     decode_prefixes(d, "destination", &rule->destination);
     if (decode_member(d, "protocol", &at))
         decode_protocol(&at, &rule->protocol);
@@ -217,15 +207,6 @@ static void decode_source(const struct decode *d, struct source_config *config, 
     }
     if (decode_member(d, "ports", &at))
         decode_ports(&at, &rule->port_first, &rule->port_last);
-    if (decode_member(d, "port_block", &at) && decode_u16(&at, 1, UINT16_MAX, &rule->block_size)) {
-        if (rule->source.count == 0)
-            decode_problem(&at,
-                           "port blocks follow from the inside address: `source` has to list the "
-                           "prefixes that get them");
-        else if (rule->block_size > rule->port_last - rule->port_first + 1)
-            decode_problem(&at, "a block of %u ports is larger than the range %u-%u",
-                           rule->block_size, rule->port_first, rule->port_last);
-    }
     if (rule->target == NAT_TO_POOL && !rule->endpoint_dependent &&
         rule->pool_size > NAT_ADDRESSES_MAX) {
         decode_member(d, "to", &at);
@@ -234,6 +215,31 @@ static void decode_source(const struct decode *d, struct source_config *config, 
             "a pool for endpoint-independent mappings has at most %d addresses, this one "
             "has %u",
             NAT_ADDRESSES_MAX, rule->pool_size);
+    }
+}
+
+static void decode_source(const struct decode *d, struct source_config *config, unsigned index) {
+    static const char *const keys[] = {"name",        "in",       "out",        "source",
+                                       "destination", "protocol", "to",         "mapping",
+                                       "filtering",   "ports",    "port_block", NULL};
+    struct nat_source_rule *rule = &config->rule;
+    struct decode at;
+
+    rule->index = index;
+    if (!decode_is_object(d))
+        return;
+    decode_only_keys(d, keys);
+    nat_decode_name(d, "source", index, rule->name);
+    decode_prefixes(d, "source", &rule->source);
+    nat_decode_source_rule(d, config->in, config->out, rule);
+    if (decode_member(d, "port_block", &at) && decode_u16(&at, 1, UINT16_MAX, &rule->block_size)) {
+        if (rule->source.count == 0)
+            decode_problem(&at,
+                           "port blocks follow from the inside address: `source` has to list the "
+                           "prefixes that get them");
+        else if (rule->block_size > rule->port_last - rule->port_first + 1)
+            decode_problem(&at, "a block of %u ports is larger than the range %u-%u",
+                           rule->block_size, rule->port_first, rule->port_last);
     }
 }
 
@@ -289,8 +295,8 @@ static void decode_destination(const struct decode *d, struct destination_config
     if (!decode_is_object(d))
         return;
     decode_only_keys(d, keys);
-    decode_rule_name(d, "destination", index, rule->name);
-    decode_interface_name(d, "in", true, config->in);
+    nat_decode_name(d, "destination", index, rule->name);
+    nat_decode_interface(d, "in", true, config->in);
     if (decode_member(d, "protocol", &at))
         decode_protocol(&at, &rule->protocol);
     decode_prefixes(d, "source", &rule->source);
@@ -318,11 +324,10 @@ static void decode_static(const struct decode *d, struct static_config *config, 
         decode_ipv4(&at, &config->outside);
     if (decode_required(d, "inside", &at))
         decode_ipv4(&at, &config->inside);
-    decode_interface_name(d, "interface", false, config->interface);
+    nat_decode_interface(d, "interface", false, config->interface);
 }
 
-/* The list's size; 0 with a problem when it cannot be one. */
-static unsigned list_size(const struct decode *d, const char *key, struct decode *out) {
+unsigned nat_decode_list(const struct decode *d, const char *key, struct decode *out) {
     if (!decode_member(d, key, out) || !decode_is_array(out))
         return 0;
     if (json_array_size(out->value) > NAT_RULES_MAX) {
@@ -334,7 +339,8 @@ static unsigned list_size(const struct decode *d, const char *key, struct decode
 }
 
 static void *decode_nat(struct decode *d) {
-    static const char *const keys[] = {"source", "destination", "static", NULL};
+    static const char *const keys[] = {"source", "destination", "static",
+                                       "nptv6",  "nat64",       NULL};
     struct nat_config *config = nat_allocate(1, sizeof(*config));
     struct decode list, element;
 
@@ -342,24 +348,25 @@ static void *decode_nat(struct decode *d) {
         return config;
     config->present = true;
     decode_only_keys(d, keys);
-    config->source_count = list_size(d, "source", &list);
+    config->source_count = nat_decode_list(d, "source", &list);
     config->sources = nat_allocate(config->source_count, sizeof(config->sources[0]));
     for (unsigned i = 0; i < config->source_count; i++) {
         element = decode_element(&list, i);
         decode_source(&element, &config->sources[i], i);
     }
-    config->destination_count = list_size(d, "destination", &list);
+    config->destination_count = nat_decode_list(d, "destination", &list);
     config->destinations = nat_allocate(config->destination_count, sizeof(config->destinations[0]));
     for (unsigned i = 0; i < config->destination_count; i++) {
         element = decode_element(&list, i);
         decode_destination(&element, &config->destinations[i], i);
     }
-    config->static_count = list_size(d, "static", &list);
+    config->static_count = nat_decode_list(d, "static", &list);
     config->statics = nat_allocate(config->static_count, sizeof(config->statics[0]));
     for (unsigned i = 0; i < config->static_count; i++) {
         element = decode_element(&list, i);
         decode_static(&element, &config->statics[i], i);
     }
+    nat_decode_ipv6(d, config);
     return config;
 }
 
@@ -371,13 +378,15 @@ static void free_nat(void *value) {
     free(config->sources);
     free(config->destinations);
     free(config->statics);
+    free(config->nptv6);
+    free(config->nat64);
     free(config);
 }
 
 /* --- checking --- */
 
-static void check_interface(const struct config *config, struct problems *problems,
-                            const char *kind, unsigned index, const char *key, const char *name) {
+void nat_check_interface(const struct config *config, struct problems *problems, const char *kind,
+                         unsigned index, const char *key, const char *name) {
     char path[64];
 
     if (name[0] == '\0' || interface_configured(config, name))
@@ -417,8 +426,8 @@ static void check_sources(const struct config *config, const struct nat_config *
     char path[64];
 
     for (unsigned i = 0; i < nat->source_count; i++) {
-        check_interface(config, problems, "source", i, "in", nat->sources[i].in);
-        check_interface(config, problems, "source", i, "out", nat->sources[i].out);
+        nat_check_interface(config, problems, "source", i, "in", nat->sources[i].in);
+        nat_check_interface(config, problems, "source", i, "out", nat->sources[i].out);
         for (unsigned before = 0; before < i; before++) {
             if (!source_hides(&nat->sources[before], &nat->sources[i]))
                 continue;
@@ -435,7 +444,7 @@ static void check_destinations(const struct config *config, const struct nat_con
     char path[64];
 
     for (unsigned i = 0; i < nat->destination_count; i++) {
-        check_interface(config, problems, "destination", i, "in", nat->destinations[i].in);
+        nat_check_interface(config, problems, "destination", i, "in", nat->destinations[i].in);
         for (unsigned before = 0; before < i; before++) {
             if (!destination_hides(&nat->destinations[before], &nat->destinations[i]))
                 continue;
@@ -455,7 +464,7 @@ static void check_statics(const struct config *config, const struct nat_config *
         const struct static_config *entry = &nat->statics[i];
         uint32_t outside = ip4_host_order(&entry->outside);
 
-        check_interface(config, problems, "static", i, "interface", entry->interface);
+        nat_check_interface(config, problems, "static", i, "interface", entry->interface);
         snprintf(path, sizeof(path), "$.nat.static[%u].outside", i);
         if (!entry->interface[0] &&
             !interface_configured_on_link(config, "default", NULL, &entry->outside))
@@ -495,6 +504,7 @@ static void check_nat(const struct config *config, struct problems *problems) {
     check_sources(config, nat, problems);
     check_destinations(config, nat, problems);
     check_statics(config, nat, problems);
+    nat_check_ipv6(config, nat, problems);
 }
 
 /* --- in force --- */
@@ -520,6 +530,11 @@ static int prepare_nat(const struct config *old, const struct config *new,
     session_totals(&totals);
     if (!nat_mapping_exists() && nat_mapping_create(totals.most) != 0) {
         problems_add(problems, "$.nat", "there is no memory for the mappings of %u sessions",
+                     totals.most);
+        return -ENOMEM;
+    }
+    if (config->nat64_count > 0 && nat_mapping_need_ipv6() != 0) {
+        problems_add(problems, "$.nat.nat64", "there is no memory for the mappings of %u sessions",
                      totals.most);
         return -ENOMEM;
     }

@@ -1,7 +1,11 @@
 /* Inside lib/nat: what its files share. */
 #pragma once
 
+#include <stdatomic.h>
+
+#include "core/counters.h"
 #include "core/drops.h"
+#include "core/worker.h"
 #include "interface/interface.h"
 #include "nat/nat.h"
 #include "nat/nat_mapping.h"
@@ -16,6 +20,10 @@ enum nat_drop {
     NAT_CONFLICT,
     NAT_TABLE_FULL,
     NAT_BUSY,
+    NAT_NPTV6_ADDRESS,
+    NAT_NAT64_DESTINATION,
+    NAT_NAT64_PROTOCOL,
+    NAT_NAT64_NO_RULE,
 };
 extern struct drop_group nat_drops;
 
@@ -26,7 +34,50 @@ extern const struct nat_rules *_Atomic nat_rules_published;
 /* What lib/session calls; see session.h. */
 extern const struct session_translator nat_translator;
 
+/* Counts the reason; false, for the caller to return. */
+static inline bool nat_refuse(struct worker *worker, enum nat_drop reason) {
+    counters_drop(worker->counters, &nat_drops, reason);
+    return false;
+}
+
+/* --- nat_translate.c --- */
+
+/* The rules in force, as a worker reads them. */
+static inline const struct nat_rules *nat_rules_now(void) {
+    return atomic_load_explicit(&nat_rules_published, memory_order_acquire);
+}
+
+/* An address and a port of the rule for the draft, whose inside is `inside6` or, if that is NULL,
+ * the IPv4 source of its key. Sets source, source_port and mapping. */
+bool nat_apply_rule(struct worker *worker, struct session_new *draft,
+                    const struct nat_source_rule *rule, const struct nat_inside6 *inside6);
+
+/* --- nat_translate6.c: the same choices for packets that come in as IPv6, and those that go on as
+ * such --- */
+
+bool nat_choose_destination6(struct worker *worker, struct rte_mbuf *mbuf,
+                             struct session_miss *miss);
+bool nat_choose_source6(struct worker *worker, struct session_new *draft);
+bool nat_wants_source6(const struct flow_key6 *key, uint16_t in, uint16_t out);
+/* A packet from the IPv4 side to a mapping with an IPv6 inside. */
+bool nat_enter_ipv6(struct worker *worker, struct rte_mbuf *mbuf, struct session_miss *miss,
+                    uint32_t mapping);
+bool nat_restore6(struct session_new *draft, bool mapped);
+/* Does a rule give the live session, of which one flow is IPv6, its translation still? */
+bool nat_stands6(const struct nat_rules *rules, const struct session *session,
+                 const struct flow *forward);
+
 /* --- as configured: rules with the names of interfaces --- */
+
+struct nptv6_config {
+    char out[INTERFACE_NAME_TEXT];
+    struct nptv6_rule rule;
+};
+
+struct nat64_config {
+    char in[INTERFACE_NAME_TEXT], out[INTERFACE_NAME_TEXT];
+    struct nat64_rule rule;
+};
 
 struct source_config {
     char in[INTERFACE_NAME_TEXT], out[INTERFACE_NAME_TEXT];
@@ -46,6 +97,9 @@ struct static_config {
 
 struct nat_config {
     bool present;
+    unsigned nptv6_count, nat64_count;
+    struct nptv6_config *nptv6;
+    struct nat64_config *nat64;
     unsigned source_count, destination_count, static_count;
     struct source_config *sources;
     struct destination_config *destinations;

@@ -38,6 +38,7 @@ struct grace {
 };
 
 static struct nat_mapping *mappings;
+static struct nat_inside6 *insides6; /* by the same numbers; NULL while nobody needs them */
 static uint32_t *inside_heads, *outside_heads;
 static uint32_t mapping_max, head_mask, fresh, free_head, alive, ports_taken;
 static struct outside *outsides;
@@ -54,6 +55,12 @@ static size_t mappings_size(void) {
 
 static size_t heads_size(void) {
     return ((size_t)head_mask + 1) * sizeof(*inside_heads);
+}
+
+int nat_mapping_need_ipv6(void) {
+    if (!insides6)
+        insides6 = huge_memory_map((size_t)mapping_max * sizeof(*insides6));
+    return insides6 ? 0 : -ENOMEM;
 }
 
 int nat_mapping_create(uint32_t size) {
@@ -78,6 +85,7 @@ int nat_mapping_create(uint32_t size) {
 
 void nat_mapping_free(void) {
     huge_memory_unmap(mappings, mappings_size());
+    huge_memory_unmap(insides6, (size_t)mapping_max * sizeof(*insides6));
     huge_memory_unmap(inside_heads, heads_size());
     huge_memory_unmap(outside_heads, heads_size());
     for (unsigned i = 0; outsides && i < ADDRESS_SLOTS; i++)
@@ -85,6 +93,7 @@ void nat_mapping_free(void) {
     free(outsides);
     free(grace);
     mappings = NULL;
+    insides6 = NULL;
     inside_heads = outside_heads = NULL;
     outsides = NULL;
     grace = NULL;
@@ -237,8 +246,19 @@ static uint32_t hash(uint32_t address, uint16_t port, uint8_t protocol, uint16_t
     return (uint32_t)flow_hash4(key.first) & head_mask;
 }
 
+static uint32_t hash6(const uint8_t address[16], uint16_t port, uint8_t protocol, uint16_t vrf) {
+    struct flow_key6 key = {.source_port = port, .protocol_vrf = flow_protocol_vrf(protocol, vrf)};
+
+    memcpy(key.source, address, sizeof(key.source));
+    return (uint32_t)flow_hash6(&key) & head_mask;
+}
+
 const struct nat_mapping *nat_mapping_get(uint32_t number) {
     return &mappings[number];
+}
+
+const struct nat_inside6 *nat_mapping_inside6(uint32_t number) {
+    return &insides6[number];
 }
 
 uint32_t nat_mapping_of_inside(uint32_t address, uint16_t port, uint8_t protocol, uint16_t vrf,
@@ -252,7 +272,26 @@ uint32_t nat_mapping_of_inside(uint32_t address, uint16_t port, uint8_t protocol
 
         if (mapping->inside == address && mapping->inside_port == port &&
             mapping->protocol == protocol && mapping->inside_vrf == vrf &&
-            mapping->outside == outside && mapping->outside_vrf == outside_vrf)
+            mapping->outside == outside && mapping->outside_vrf == outside_vrf &&
+            !(mapping->flags & MAPPING_IPV6))
+            return number;
+        number = __atomic_load_n(&mapping->next_inside, __ATOMIC_ACQUIRE);
+    }
+    return MAPPING_NONE;
+}
+
+uint32_t nat_mapping_of_inside6(const uint8_t address[16], uint16_t port, uint8_t protocol,
+                                uint16_t vrf, uint32_t outside, uint16_t outside_vrf) {
+    uint32_t number =
+        __atomic_load_n(&inside_heads[hash6(address, port, protocol, vrf)], __ATOMIC_ACQUIRE);
+
+    while (number != MAPPING_NONE) {
+        const struct nat_mapping *mapping = &mappings[number];
+
+        if (mapping->flags & MAPPING_IPV6 && mapping->inside_port == port &&
+            mapping->protocol == protocol && mapping->inside_vrf == vrf &&
+            mapping->outside == outside && mapping->outside_vrf == outside_vrf &&
+            memcmp(insides6[number].address, address, 16) == 0)
             return number;
         number = __atomic_load_n(&mapping->next_inside, __ATOMIC_ACQUIRE);
     }
@@ -355,15 +394,30 @@ static int choose_port(const struct outside *outside, const struct nat_mapping *
     return port;
 }
 
-static enum nat_port_result make_locked(const struct nat_mapping *wanted, uint16_t first,
+static uint32_t inside_hash(uint32_t number) {
+    const struct nat_mapping *mapping = &mappings[number];
+
+    return mapping->flags & MAPPING_IPV6
+               ? hash6(insides6[number].address, mapping->inside_port, mapping->protocol,
+                       mapping->inside_vrf)
+               : hash(mapping->inside, mapping->inside_port, mapping->protocol,
+                      mapping->inside_vrf);
+}
+
+static enum nat_port_result make_locked(const struct nat_mapping *wanted,
+                                        const struct nat_inside6 *inside6, uint16_t first,
                                         uint16_t last, uint16_t avoid, uint32_t random,
                                         uint32_t *number) {
     struct outside *outside = find_outside(wanted->outside, wanted->outside_vrf);
     struct nat_mapping *mapping;
     int port;
 
-    *number = nat_mapping_of_inside(wanted->inside, wanted->inside_port, wanted->protocol,
-                                    wanted->inside_vrf, wanted->outside, wanted->outside_vrf);
+    *number = inside6 ? nat_mapping_of_inside6(inside6->address, wanted->inside_port,
+                                               wanted->protocol, wanted->inside_vrf,
+                                               wanted->outside, wanted->outside_vrf)
+                      : nat_mapping_of_inside(wanted->inside, wanted->inside_port,
+                                              wanted->protocol, wanted->inside_vrf,
+                                              wanted->outside, wanted->outside_vrf);
     if (*number != MAPPING_NONE)
         return nat_mapping_hold(*number) ? NAT_PORT_OK : NAT_PORT_BUSY;
     if (!outside->ports)
@@ -379,9 +433,11 @@ static enum nat_port_result make_locked(const struct nat_mapping *wanted, uint16
     *mapping = *wanted;
     mapping->outside_port = rte_cpu_to_be_16((uint16_t)port);
     mapping->references = 1;
-    link_to(&inside_heads[hash(mapping->inside, mapping->inside_port, mapping->protocol,
-                               mapping->inside_vrf)],
-            *number, &mapping->next_inside);
+    if (inside6) {
+        mapping->flags |= MAPPING_IPV6;
+        insides6[*number] = *inside6;
+    }
+    link_to(&inside_heads[inside_hash(*number)], *number, &mapping->next_inside);
     link_to(&outside_heads[hash(mapping->outside, mapping->outside_port, mapping->protocol,
                                 mapping->outside_vrf)],
             *number, &mapping->next_outside);
@@ -389,7 +445,8 @@ static enum nat_port_result make_locked(const struct nat_mapping *wanted, uint16
     return NAT_PORT_OK;
 }
 
-enum nat_port_result nat_mapping_make(const struct nat_mapping *wanted, uint16_t first,
+enum nat_port_result nat_mapping_make(const struct nat_mapping *wanted,
+                                      const struct nat_inside6 *inside6, uint16_t first,
                                       uint16_t last, uint16_t avoid, uint32_t random,
                                       uint32_t *number) {
     enum nat_port_result result;
@@ -397,7 +454,7 @@ enum nat_port_result nat_mapping_make(const struct nat_mapping *wanted, uint16_t
     *number = MAPPING_NONE;
     if (!take_lock())
         return NAT_PORT_BUSY;
-    result = make_locked(wanted, first, last, avoid, random, number);
+    result = make_locked(wanted, inside6, first, last, avoid, random, number);
     if (result != NAT_PORT_OK)
         *number = MAPPING_NONE;
     leave_lock();
@@ -407,9 +464,7 @@ enum nat_port_result nat_mapping_make(const struct nat_mapping *wanted, uint16_t
 static void drop_locked(uint32_t number) {
     struct nat_mapping *mapping = &mappings[number];
 
-    unlink_from(&inside_heads[hash(mapping->inside, mapping->inside_port, mapping->protocol,
-                                   mapping->inside_vrf)],
-                number, false);
+    unlink_from(&inside_heads[inside_hash(number)], number, false);
     unlink_from(&outside_heads[hash(mapping->outside, mapping->outside_port, mapping->protocol,
                                     mapping->outside_vrf)],
                 number, true);

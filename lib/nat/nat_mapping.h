@@ -16,6 +16,13 @@
 enum {
     MAPPING_NONE = 0,
     MAPPING_OPEN = 1 << 0, /* endpoint-independent filtering: anybody may send to it */
+    MAPPING_IPV6 = 1 << 1, /* the inside is IPv6 (RFC 6146): `inside` is not used */
+};
+
+/* The inside of a mapping with MAPPING_IPV6, and the prefix that its peers appear behind. */
+struct nat_inside6 {
+    uint8_t address[16], prefix[16];
+    uint8_t prefix_length;
 };
 
 /* Addresses and ports in network order. */
@@ -33,6 +40,8 @@ enum { NAT_ADDRESSES_MAX = 4096 }; /* outside addresses of mappings: each has 24
 
 /* Makes the table for up to `size` mappings. 0 or -ENOMEM. */
 int nat_mapping_create(uint32_t size);
+/* Room for IPv6 insides in the table that there is: 36 bytes for each mapping. 0 or -ENOMEM. */
+int nat_mapping_need_ipv6(void);
 /* No worker reads it any more. */
 void nat_mapping_free(void);
 bool nat_mapping_exists(void);
@@ -45,6 +54,8 @@ int nat_mapping_add_address(uint32_t address, uint16_t vrf);
 void nat_mapping_end_addresses(void);
 
 const struct nat_mapping *nat_mapping_get(uint32_t number);
+/* Of a mapping with MAPPING_IPV6. */
+const struct nat_inside6 *nat_mapping_inside6(uint32_t number);
 
 /* The mapping of this inside address and port on this outside address: rules may give it several,
  * towards different networks or by different interfaces. MAPPING_NONE if there is none. No
@@ -52,6 +63,9 @@ const struct nat_mapping *nat_mapping_get(uint32_t number);
  */
 uint32_t nat_mapping_of_inside(uint32_t address, uint16_t port, uint8_t protocol, uint16_t vrf,
                                uint32_t outside, uint16_t outside_vrf);
+/* The same for an IPv6 inside. */
+uint32_t nat_mapping_of_inside6(const uint8_t address[16], uint16_t port, uint8_t protocol,
+                                uint16_t vrf, uint32_t outside, uint16_t outside_vrf);
 /* The same by outside address and port. */
 uint32_t nat_mapping_of_outside(uint32_t address, uint16_t port, uint8_t protocol, uint16_t vrf);
 
@@ -62,12 +76,14 @@ void nat_mapping_release(uint32_t number);
 
 enum nat_port_result { NAT_PORT_OK, NAT_PORT_NONE, NAT_PORT_NO_MAPPING, NAT_PORT_BUSY };
 
-/* Makes a mapping with one reference. `wanted` has all but the outside port; that is the inside one
+/* Makes a mapping with one reference. `wanted` has all but the outside port, and `inside6` the
+ * inside if that is IPv6 (else NULL); the port is the inside one
  * if it is in [first, last] (host order) and free, and not `avoid` (0: none), else a free one of
  * the same parity (RFC 4787 REQ-3, REQ-4), else any free one. `random` picks where the search
  * begins (RFC 6056). When the inside has a mapping already, made by another worker meanwhile, a
  * reference to that is taken. */
-enum nat_port_result nat_mapping_make(const struct nat_mapping *wanted, uint16_t first,
+enum nat_port_result nat_mapping_make(const struct nat_mapping *wanted,
+                                      const struct nat_inside6 *inside6, uint16_t first,
                                       uint16_t last, uint16_t avoid, uint32_t random,
                                       uint32_t *number);
 

@@ -36,13 +36,12 @@ static void add_mapping_addresses(const struct nat_source_rule *rule, uint16_t v
     }
 }
 
-static void fill_source(const struct source_config *config, struct nat_source_rule *rule) {
-    const struct interface *out = interface_by_name(config->out);
+static void fill_source(const char *in, const char *out_name, struct nat_source_rule *rule) {
+    const struct interface *out = interface_by_name(out_name);
     const struct interface_address *address = out ? interface_source(out, AF_INET) : NULL;
 
-    *rule = config->rule;
     rule->out = out ? out->id : 0;
-    rule->in = id_of(config->in);
+    rule->in = id_of(in);
     if (rule->target == NAT_TO_INTERFACE && address) {
         uint32_t host = ip4_host_order(&address->prefix.address);
 
@@ -53,6 +52,14 @@ static void fill_source(const struct source_config *config, struct nat_source_ru
         rule->pool[r].vrf = out->vrf;
     if (out && rule->target != NAT_TO_NONE && !rule->endpoint_dependent)
         add_mapping_addresses(rule, out->vrf);
+}
+
+static void fill_nptv6(const struct nptv6_config *config, struct nptv6_rule *rule) {
+    const struct interface *out = interface_by_name(config->out);
+
+    *rule = config->rule;
+    rule->out = out ? out->id : 0;
+    rule->vrf = out ? out->vrf : VRF_DEFAULT;
 }
 
 static void fill_destination(const struct destination_config *config,
@@ -161,20 +168,30 @@ static unsigned finish_ranges(struct nat_range *ranges, unsigned count) {
     return kept + 1;
 }
 
+/* The rules that have pools: those of sources, then those of NAT64. */
+static unsigned pooled_count(const struct nat_rules *rules) {
+    return rules->source_count + rules->nat64_count;
+}
+
+static struct nat_source_rule *pooled(const struct nat_rules *rules, unsigned i) {
+    return i < rules->source_count ? &rules->sources[i]
+                                   : &rules->nat64[i - rules->source_count].as;
+}
+
 /* After a change of rules mappings of the old ones may live on for a while; nobody new comes to
  * them. */
 static void collect_mapped(struct nat_rules *rules) {
     rules->mapped =
-        nat_allocate((size_t)rules->source_count * NAT_RANGES_MAX, sizeof(rules->mapped[0]));
-    for (unsigned i = 0; i < rules->source_count; i++) {
-        const struct nat_source_rule *rule = &rules->sources[i];
+        nat_allocate((size_t)pooled_count(rules) * NAT_RANGES_MAX, sizeof(rules->mapped[0]));
+    for (unsigned i = 0; i < pooled_count(rules); i++) {
+        const struct nat_source_rule *rule = pooled(rules, i);
 
         for (unsigned r = 0; !rule->endpoint_dependent && r < rule->pool_count; r++)
             rules->mapped[rules->mapped_count++] = rule->pool[r];
     }
     rules->mapped_count = finish_ranges(rules->mapped, rules->mapped_count);
-    for (unsigned i = 0; i < rules->source_count; i++) {
-        struct nat_source_rule *rule = &rules->sources[i];
+    for (unsigned i = 0; i < pooled_count(rules); i++) {
+        struct nat_source_rule *rule = pooled(rules, i);
 
         for (unsigned r = 0; r < rule->pool_count; r++) {
             for (unsigned m = 0; m < rules->mapped_count; m++)
@@ -200,8 +217,8 @@ static void collect_forwarded(struct nat_rules *rules, const struct nat_destinat
 }
 
 static void collect_pools(struct nat_rules *rules) {
-    for (unsigned i = 0; i < rules->source_count; i++) {
-        const struct nat_source_rule *rule = &rules->sources[i];
+    for (unsigned i = 0; i < pooled_count(rules); i++) {
+        const struct nat_source_rule *rule = pooled(rules, i);
 
         for (unsigned r = 0; rule->target == NAT_TO_POOL && r < rule->pool_count; r++)
             add_pool(rules, rule->pool[r]);
@@ -229,8 +246,20 @@ static struct nat_rules *make_rules(const struct nat_config *config) {
     rules->destinations = nat_allocate(config->destination_count, sizeof(rules->destinations[0]));
     rules->by_outside = nat_allocate(config->static_count, sizeof(rules->by_outside[0]));
     rules->by_inside = nat_allocate(config->static_count, sizeof(rules->by_inside[0]));
-    for (unsigned i = 0; i < config->source_count; i++)
-        fill_source(&config->sources[i], &rules->sources[i]);
+    rules->nptv6_count = config->nptv6_count;
+    rules->nat64_count = config->nat64_count;
+    rules->nptv6 = nat_allocate(config->nptv6_count, sizeof(rules->nptv6[0]));
+    rules->nat64 = nat_allocate(config->nat64_count, sizeof(rules->nat64[0]));
+    for (unsigned i = 0; i < config->source_count; i++) {
+        rules->sources[i] = config->sources[i].rule;
+        fill_source(config->sources[i].in, config->sources[i].out, &rules->sources[i]);
+    }
+    for (unsigned i = 0; i < config->nat64_count; i++) {
+        rules->nat64[i] = config->nat64[i].rule;
+        fill_source(config->nat64[i].in, config->nat64[i].out, &rules->nat64[i].as);
+    }
+    for (unsigned i = 0; i < config->nptv6_count; i++)
+        fill_nptv6(&config->nptv6[i], &rules->nptv6[i]);
     nat_mapping_end_addresses();
     for (unsigned i = 0; i < config->destination_count; i++)
         fill_destination(&config->destinations[i], &rules->destinations[i]);

@@ -114,9 +114,12 @@ static bool review(uint32_t number, const struct session *session, void *context
     const struct flow *forward = &session_flows[number * 2];
     uint32_t serial = __atomic_load_n(&session->serial, __ATOMIC_ACQUIRE);
     bool stands =
-        forward->flags & FLOW_IPV6 || session->flags & SESSION_FROM_ROUTER ||
-        ((!(forward->flags & FLOW_SOURCE) || source_stands(rules, session, forward)) &&
-         (!(forward->flags & FLOW_DESTINATION) || destination_stands(rules, session, forward)));
+        session->flags & SESSION_FROM_ROUTER ||
+        (forward->flags & (FLOW_IPV6 | FLOW_OTHER_FAMILY)
+             ? nat_stands6(rules, session, forward)
+             : (!(forward->flags & FLOW_SOURCE) || source_stands(rules, session, forward)) &&
+         (!(forward->flags & FLOW_DESTINATION) ||
+                destination_stands(rules, session, forward)));
 
     /* It may have ended meanwhile, and the place be another session's. */
     if (!stands && __atomic_load_n(&session->serial, __ATOMIC_ACQUIRE) == serial)

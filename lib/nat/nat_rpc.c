@@ -70,9 +70,32 @@ static json_t *static_json(const struct nat_static_rule *rule) {
                      interface_text(rule->interface));
 }
 
+static json_t *prefix6_json(const struct nat_prefix6 *prefix) {
+    struct ip_prefix whole = {.address = ip6_address(prefix->address), .length = prefix->length};
+    char text[IP_PREFIX_TEXT];
+
+    return json_string(ip_prefix_text(&whole, text));
+}
+
+static json_t *nptv6_json(const struct nptv6_rule *rule) {
+    return json_pack("{s:s, s:s, s:o, s:o}", "name", rule->name, "out", interface_text(rule->out),
+                     "inside", prefix6_json(&rule->inside), "outside",
+                     prefix6_json(&rule->outside));
+}
+
+static json_t *nat64_json(const struct nat64_rule *rule) {
+    json_t *object = source_json(&rule->as);
+
+    if (object) {
+        json_object_del(object, "port_block");
+        json_object_set_new(object, "prefix", prefix6_json(&rule->prefix));
+    }
+    return object;
+}
+
 static json_t *nat_list(struct rpc_request *request) {
     const struct nat_rules *rules = atomic_load(&nat_rules_published);
-    json_t *sources, *destinations, *statics;
+    json_t *sources, *destinations, *statics, *nptv6, *nat64;
     struct decode params;
 
     if (!rpc_params(request, (const char *const[]){NULL}, &params))
@@ -80,15 +103,22 @@ static json_t *nat_list(struct rpc_request *request) {
     sources = json_array();
     destinations = json_array();
     statics = json_array();
+    nptv6 = json_array();
+    nat64 = json_array();
     for (unsigned i = 0; rules && i < rules->source_count; i++)
         json_array_append_new(sources, source_json(&rules->sources[i]));
     for (unsigned i = 0; rules && i < rules->destination_count; i++)
         json_array_append_new(destinations, destination_json(&rules->destinations[i]));
     for (unsigned i = 0; rules && i < rules->static_count; i++)
         json_array_append_new(statics, static_json(&rules->by_outside[i]));
+    for (unsigned i = 0; rules && i < rules->nptv6_count; i++)
+        json_array_append_new(nptv6, nptv6_json(&rules->nptv6[i]));
+    for (unsigned i = 0; rules && i < rules->nat64_count; i++)
+        json_array_append_new(nat64, nat64_json(&rules->nat64[i]));
     return rpc_result(request,
-                      json_pack("{s:o, s:o, s:o, s:I}", "source", sources, "destination",
-                                destinations, "static", statics, "mappings",
+                      json_pack("{s:o, s:o, s:o, s:o, s:o, s:I}", "source", sources, "destination",
+                                destinations, "static", statics, "nptv6", nptv6, "nat64", nat64,
+                                "mappings",
                                 (json_int_t)(nat_mapping_exists() ? nat_mapping_count() : 0)));
 }
 RPC_METHOD(nat_list, "nat.list", "Lists the rules of the NAT with the addresses they have now.")

@@ -19,17 +19,18 @@ static bool any_or_in(const struct nat_prefixes *prefixes, uint32_t address) {
     return prefixes->count == 0 || in_prefixes(prefixes, address);
 }
 
+bool nat_source_rule_matches(const struct nat_source_rule *rule, const struct nat_packet *packet) {
+    return rule->out == packet->out && rule->out != 0 && (rule->any_in || rule->in == packet->in) &&
+           (rule->protocol == 0 || rule->protocol == packet->protocol) &&
+           any_or_in(&rule->source, packet->source) &&
+           any_or_in(&rule->destination, packet->destination);
+}
+
 const struct nat_source_rule *nat_match_source(const struct nat_rules *rules,
                                                const struct nat_packet *packet) {
     for (unsigned i = 0; i < rules->source_count; i++) {
-        const struct nat_source_rule *rule = &rules->sources[i];
-
-        if (rule->out == packet->out && rule->out != 0 &&
-            (rule->any_in || rule->in == packet->in) &&
-            (rule->protocol == 0 || rule->protocol == packet->protocol) &&
-            any_or_in(&rule->source, packet->source) &&
-            any_or_in(&rule->destination, packet->destination))
-            return rule;
+        if (nat_source_rule_matches(&rules->sources[i], packet))
+            return &rules->sources[i];
     }
     return NULL;
 }
@@ -170,6 +171,8 @@ bool nat_share_of(const struct nat_source_rule *rule, uint32_t inside, uint32_t 
 void nat_rules_free(struct nat_rules *rules) {
     if (!rules)
         return;
+    free(rules->nptv6);
+    free(rules->nat64);
     free(rules->sources);
     free(rules->destinations);
     free(rules->by_outside);

@@ -83,7 +83,34 @@ struct nat_static_rule {
     uint16_t vrf;
 };
 
+/* An IPv6 prefix; bits behind the length are zero. */
+struct nat_prefix6 {
+    uint8_t address[16];
+    uint8_t length;
+};
+
+/* Network prefix translation (RFC 6296): the inside prefix appears as the outside one. Both are of
+ * the same length. */
+struct nptv6_rule {
+    char name[NAT_NAME_TEXT];
+    uint16_t out, vrf; /* interface id; 0: it does not exist now; and its VRF */
+    struct nat_prefix6 inside, outside;
+    uint16_t adjustment; /* what outward translation adds to a word: one's complement, as loaded */
+    unsigned index;
+};
+
+/* Stateful NAT64 (RFC 6146): IPv6 hosts reach IPv4 ones by addresses behind the prefix. */
+struct nat64_rule {
+    struct nat_source_rule as; /* interfaces, IPv4 destinations, protocol, pool, ports; no source */
+    struct nat_prefix6 prefix; /* a length of RFC 6052 */
+    unsigned source_count;     /* 0 = any */
+    struct nat_prefix6 source[NAT_LIST_MAX];
+};
+
 struct nat_rules {
+    unsigned nptv6_count, nat64_count;
+    struct nptv6_rule *nptv6;
+    struct nat64_rule *nat64;
     unsigned source_count, destination_count, static_count;
     struct nat_source_rule *sources;
     struct nat_destination_rule *destinations;
@@ -108,6 +135,7 @@ struct nat_packet {
     uint16_t vrf; /* that it came in by */
 };
 
+bool nat_source_rule_matches(const struct nat_source_rule *rule, const struct nat_packet *packet);
 /* The first source rule that matches a packet that leaves by packet->out, or NULL. */
 const struct nat_source_rule *nat_match_source(const struct nat_rules *rules,
                                                const struct nat_packet *packet);

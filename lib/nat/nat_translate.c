@@ -18,6 +18,7 @@
 #include "core/worker.h"
 #include "interface/interface.h"
 #include "nat/nat_internal.h"
+#include "nat/nat_ipv6.h"
 
 enum {
     PORT_ATTEMPTS = 64,
@@ -38,6 +39,10 @@ struct drop_group nat_drops = {
             [NAT_CONFLICT] = "conflict",
             [NAT_TABLE_FULL] = "table_full",
             [NAT_BUSY] = "busy",
+            [NAT_NPTV6_ADDRESS] = "nptv6_address",
+            [NAT_NAT64_DESTINATION] = "nat64_destination",
+            [NAT_NAT64_PROTOCOL] = "nat64_protocol",
+            [NAT_NAT64_NO_RULE] = "nat64_no_rule",
             NULL,
         },
 };
@@ -62,15 +67,6 @@ struct memory {
 } __rte_cache_aligned;
 static struct memory memories[WORKERS_MAX];
 
-static const struct nat_rules *rules_now(void) {
-    return atomic_load_explicit(&nat_rules_published, memory_order_acquire);
-}
-
-static bool refuse(struct worker *worker, enum nat_drop reason) {
-    counters_drop(worker->counters, &nat_drops, reason);
-    return false;
-}
-
 /* Marsaglia's xorshift: ports need not be unguessable for more than a moment (RFC 6056
  * section 3.3.2), but different. */
 static uint32_t random_of(struct memory *memory) {
@@ -89,8 +85,8 @@ static bool has_ports(uint8_t protocol) {
 }
 
 /* Whoever would be translated on his way out is on the inside. */
-static bool wants_source(const struct flow_key4 *key, uint16_t in, uint16_t out) {
-    const struct nat_rules *rules = rules_now();
+static bool wants_source4(const struct flow_key4 *key, uint16_t in, uint16_t out) {
+    const struct nat_rules *rules = nat_rules_now();
     uint8_t protocol = (uint8_t)key->protocol_vrf;
     struct nat_packet packet = {.source = key->source,
                                 .destination = key->destination,
@@ -104,6 +100,10 @@ static bool wants_source(const struct flow_key4 *key, uint16_t in, uint16_t out)
         return true;
     rule = nat_match_source(rules, &packet);
     return rule && rule->target != NAT_TO_NONE;
+}
+
+static bool wants_source(const union flow_key *key, bool ipv6, uint16_t in, uint16_t out) {
+    return ipv6 ? nat_wants_source6(&key->v6, in, out) : wants_source4(&key->v4, in, out);
 }
 
 /* --- destinations --- */
@@ -125,9 +125,9 @@ static void set_destination(struct session_miss *miss, uint32_t address, uint16_
     miss->flags |= FLOW_DESTINATION;
 }
 
-static bool choose_destination(struct worker *worker, struct rte_mbuf *mbuf,
-                               struct session_miss *miss) {
-    const struct nat_rules *rules = rules_now();
+static bool choose_destination4(struct worker *worker, struct rte_mbuf *mbuf,
+                                struct session_miss *miss) {
+    const struct nat_rules *rules = nat_rules_now();
     const struct packet_meta *meta = packet_meta(mbuf);
     const struct flow_key4 *key = &miss->key.v4;
     uint8_t protocol = (uint8_t)key->protocol_vrf;
@@ -165,9 +165,11 @@ static bool choose_destination(struct worker *worker, struct rte_mbuf *mbuf,
             ? MAPPING_NONE
             : nat_mapping_of_outside(key->destination, key->destination_port, protocol, meta->vrf);
     mapping = number != MAPPING_NONE ? nat_mapping_get(number) : NULL;
-    if (mapping && (mapping->flags & MAPPING_OPEN ||
+    if (mapping && mapping->flags & MAPPING_IPV6 && mapping->flags & MAPPING_OPEN)
+        return nat_enter_ipv6(worker, mbuf, miss, number);
+    if (mapping && !(mapping->flags & MAPPING_IPV6) && (mapping->flags & MAPPING_OPEN ||
                     (mapping->outside_interface != meta->in_interface &&
-                     wants_source(key, meta->in_interface, mapping->outside_interface)))) {
+                     wants_source4(key, meta->in_interface, mapping->outside_interface)))) {
         set_destination(miss, mapping->inside, mapping->inside_port);
         miss->mapping = number;
         remember_hairpin(worker, miss, meta->in_interface, mapping->outside_interface);
@@ -175,16 +177,47 @@ static bool choose_destination(struct worker *worker, struct rte_mbuf *mbuf,
     }
     /* An address that only the NAT has: there is nobody else to give it to. */
     if (nat_is_pool_address(rules, meta->vrf, key->destination))
-        return refuse(worker, NAT_NO_MAPPING);
+        return nat_refuse(worker, NAT_NO_MAPPING);
     return true;
+}
+
+static bool choose_destination(struct worker *worker, struct rte_mbuf *mbuf,
+                               struct session_miss *miss) {
+    return miss->flags & FLOW_IPV6 ? nat_choose_destination6(worker, mbuf, miss)
+                                   : choose_destination4(worker, mbuf, miss);
 }
 
 /* --- sources --- */
 
+/* Who asks for an outside address and port. */
+struct asking {
+    const struct nat_inside6 *ipv6; /* NULL: the IPv4 address is meant, else that is a number */
+    uint32_t address;
+    uint16_t port;
+    uint8_t protocol; /* as the outside has it */
+};
+
+static struct asking asking_of(const struct session_new *draft, const struct nat_inside6 *inside6) {
+    const struct flow_key4 *key = &draft->key.v4;
+    uint8_t protocol;
+
+    if (!inside6)
+        return (struct asking){.address = key->source,
+                               .port = key->source_port,
+                               .protocol = (uint8_t)key->protocol_vrf};
+    protocol = (uint8_t)draft->key.v6.protocol_vrf;
+    return (struct asking){.ipv6 = inside6,
+                           .address = nat64_inside_number(inside6->address),
+                           .port = draft->key.v6.source_port,
+                           .protocol = protocol == IPPROTO_ICMPV6 ? IPPROTO_ICMP : protocol};
+}
+
+/* With another version of IP both ends are new, and there is no flag for the source alone. */
 static void set_source(struct session_new *draft, uint32_t address, uint16_t port) {
     draft->source = address;
     draft->source_port = port;
-    draft->flags |= FLOW_SOURCE;
+    if (!(draft->flags & FLOW_OTHER_FAMILY))
+        draft->flags |= FLOW_SOURCE;
 }
 
 static void say_exhausted(const struct nat_source_rule *rule, uint32_t outside) {
@@ -199,7 +232,7 @@ static void say_exhausted(const struct nat_source_rule *rule, uint32_t outside) 
 
 static bool exhausted(struct worker *worker, const struct nat_source_rule *rule, uint32_t outside) {
     say_exhausted(rule, outside);
-    return refuse(worker, NAT_PORTS_EXHAUSTED);
+    return nat_refuse(worker, NAT_PORTS_EXHAUSTED);
 }
 
 /* The port belongs to a session of the router itself. A mapping that others use is what it is; one
@@ -217,38 +250,39 @@ static bool may_choose_again(struct session_new *draft, uint16_t *avoid) {
 }
 
 static bool map_independent(struct worker *worker, struct session_new *draft,
-                            const struct nat_source_rule *rule, uint32_t outside, uint16_t first,
-                            uint16_t last) {
-    uint8_t protocol = (uint8_t)draft->key.v4.protocol_vrf;
+                            const struct nat_source_rule *rule, const struct asking *who,
+                            uint32_t outside, uint16_t first, uint16_t last) {
     struct nat_mapping wanted = {
-        .inside = draft->key.v4.source,
+        .inside = who->ipv6 ? 0 : who->address,
         .outside = outside,
-        .inside_port = draft->key.v4.source_port,
+        .inside_port = who->port,
         .inside_vrf = draft->vrf,
         .outside_vrf = draft->out_vrf,
         .outside_interface = rule->out,
-        .protocol = protocol,
+        .protocol = who->protocol,
         .flags = rule->endpoint_independent_filter ? MAPPING_OPEN : 0,
     };
     const struct nat_mapping *mapping;
-
     uint16_t avoid = 0;
 
     if (draft->attempt > 0 && !may_choose_again(draft, &avoid))
-        return refuse(worker, NAT_CONFLICT);
-    draft->mapping = nat_mapping_of_inside(wanted.inside, wanted.inside_port, protocol,
-                                           wanted.inside_vrf, wanted.outside, wanted.outside_vrf);
+        return nat_refuse(worker, NAT_CONFLICT);
+    draft->mapping =
+        who->ipv6 ? nat_mapping_of_inside6(who->ipv6->address, who->port, who->protocol,
+                                           wanted.inside_vrf, wanted.outside, wanted.outside_vrf)
+                  : nat_mapping_of_inside(wanted.inside, who->port, who->protocol,
+                                          wanted.inside_vrf, wanted.outside, wanted.outside_vrf);
     if (draft->mapping == MAPPING_NONE || !nat_mapping_hold(draft->mapping)) {
-        switch (nat_mapping_make(&wanted, first, last, avoid, random_of(&memories[worker->index]),
-                                 &draft->mapping)) {
+        switch (nat_mapping_make(&wanted, who->ipv6, first, last, avoid,
+                                 random_of(&memories[worker->index]), &draft->mapping)) {
         case NAT_PORT_OK:
             break;
         case NAT_PORT_NONE:
             return exhausted(worker, rule, outside);
         case NAT_PORT_NO_MAPPING:
-            return refuse(worker, NAT_TABLE_FULL);
+            return nat_refuse(worker, NAT_TABLE_FULL);
         default:
-            return refuse(worker, NAT_BUSY);
+            return nat_refuse(worker, NAT_BUSY);
         }
     }
     mapping = nat_mapping_get(draft->mapping);
@@ -259,10 +293,10 @@ static bool map_independent(struct worker *worker, struct session_new *draft,
 /* Has the search for a port towards this destination failed a moment ago? It takes long, and
  * whoever has used up the ports tends to go on trying. */
 static uint64_t *exhausted_place(struct memory *memory, const struct session_new *draft,
-                                 uint32_t outside, uint64_t *identity, uint32_t **at) {
-    uint64_t value =
-        ((uint64_t)outside << 32 | draft->destination) ^
-        ((uint64_t)draft->destination_port << 20 | (uint8_t)draft->key.v4.protocol_vrf);
+                                 uint8_t protocol, uint32_t outside, uint64_t *identity,
+                                 uint32_t **at) {
+    uint64_t value = ((uint64_t)outside << 32 | draft->destination) ^
+                     ((uint64_t)draft->destination_port << 20 | protocol);
     unsigned place;
 
     value *= UINT64_C(0x9e3779b97f4a7c15);
@@ -275,15 +309,15 @@ static uint64_t *exhausted_place(struct memory *memory, const struct session_new
 /* Any port will do that no session to the same destination has: lib/session knows. Ports that
  * mappings have are left alone. */
 static bool map_dependent(struct worker *worker, struct session_new *draft,
-                          const struct nat_source_rule *rule, uint32_t outside, uint16_t first,
-                          uint16_t last) {
+                          const struct nat_source_rule *rule, const struct asking *who,
+                          uint32_t outside, uint16_t first, uint16_t last) {
     struct memory *memory = &memories[worker->index];
-    uint16_t wanted = rte_be_to_cpu_16(draft->key.v4.source_port);
+    uint16_t wanted = rte_be_to_cpu_16(who->port);
     unsigned range = (unsigned)(last - first) + 1;
     unsigned attempts = RTE_MIN((unsigned)PORT_ATTEMPTS, 2 * range + 1);
     uint32_t now = atomic_load_explicit(&session_clock, memory_order_relaxed), *at;
-    uint8_t protocol = (uint8_t)draft->key.v4.protocol_vrf;
-    uint64_t identity, *place = exhausted_place(memory, draft, outside, &identity, &at);
+    uint8_t protocol = who->protocol;
+    uint64_t identity, *place = exhausted_place(memory, draft, protocol, outside, &identity, &at);
 
     if (*place == identity && *at == now)
         return exhausted(worker, rule, outside);
@@ -311,28 +345,28 @@ static bool map_dependent(struct worker *worker, struct session_new *draft,
 /* Protocols without ports that could be told apart keep one session per pair of addresses. */
 static bool map_address(struct worker *worker, struct session_new *draft, uint32_t outside) {
     if (draft->attempt > 0)
-        return refuse(worker, NAT_CONFLICT);
+        return nat_refuse(worker, NAT_CONFLICT);
     set_source(draft, outside, draft->key.v4.source_port);
     return true;
 }
 
-static bool apply_rule(struct worker *worker, struct session_new *draft,
-                       const struct nat_source_rule *rule) {
-    uint8_t protocol = (uint8_t)draft->key.v4.protocol_vrf;
+bool nat_apply_rule(struct worker *worker, struct session_new *draft,
+                    const struct nat_source_rule *rule, const struct nat_inside6 *inside6) {
+    const struct asking who = asking_of(draft, inside6);
     uint32_t outside;
     uint16_t first, last;
 
-    if (!nat_share_of(rule, draft->key.v4.source, &outside, &first, &last))
-        return refuse(worker, rule->pool_size == 0 ? NAT_NO_ADDRESS : NAT_NO_BLOCK);
-    if (!has_ports(protocol) && protocol != IPPROTO_ICMP)
+    if (!nat_share_of(rule, who.address, &outside, &first, &last))
+        return nat_refuse(worker, rule->pool_size == 0 ? NAT_NO_ADDRESS : NAT_NO_BLOCK);
+    if (!has_ports(who.protocol) && who.protocol != IPPROTO_ICMP)
         return map_address(worker, draft, outside);
     if (rule->endpoint_dependent)
-        return map_dependent(worker, draft, rule, outside, first, last);
-    return map_independent(worker, draft, rule, outside, first, last);
+        return map_dependent(worker, draft, rule, &who, outside, first, last);
+    return map_independent(worker, draft, rule, &who, outside, first, last);
 }
 
-static bool choose_source(struct worker *worker, struct session_new *draft) {
-    const struct nat_rules *rules = rules_now();
+static bool choose_source4(struct worker *worker, struct session_new *draft) {
+    const struct nat_rules *rules = nat_rules_now();
     const struct hairpin *hairpin = draft->translation;
     bool turned =
         hairpin && hairpin->is_hairpin && hairpin->outside_interface != draft->out_interface;
@@ -356,34 +390,41 @@ static bool choose_source(struct worker *worker, struct session_new *draft) {
         (turned || !nat_mapping_hold(draft->mapping))) {
         draft->mapping = MAPPING_NONE;
         if (!turned)
-            return refuse(worker, NAT_NO_MAPPING);
+            return nat_refuse(worker, NAT_NO_MAPPING);
     }
     if (fixed && fixed->interface == packet.out && fixed->vrf == draft->vrf) {
         if (draft->attempt > 0)
-            return refuse(worker, NAT_CONFLICT);
+            return nat_refuse(worker, NAT_CONFLICT);
         set_source(draft, fixed->outside, draft->key.v4.source_port);
         return true;
     }
     if (draft->mapping != MAPPING_NONE && draft->flags & FLOW_DESTINATION && !turned)
         return /* from the outside; it can hold no other one */ draft->attempt == 0 ||
-               refuse(worker, NAT_CONFLICT);
+               nat_refuse(worker, NAT_CONFLICT);
     rule = nat_match_source(rules, &packet);
     if (rule && rule->target != NAT_TO_NONE)
-        return apply_rule(worker, draft, rule);
+        return nat_apply_rule(worker, draft, rule, NULL);
     /* Answers have to come back this way. */
     if (turned && !rule) {
         static const struct nat_source_rule any = {
             .name = "hairpin", .port_first = NAT_PORT_FIRST, .port_last = NAT_PORT_LAST};
+        const struct asking who = asking_of(draft, NULL);
 
-        return map_dependent(worker, draft, &any, hairpin->outside, NAT_PORT_FIRST, NAT_PORT_LAST);
+        return map_dependent(worker, draft, &any, &who, hairpin->outside, NAT_PORT_FIRST,
+                             NAT_PORT_LAST);
     }
-    return draft->attempt == 0 || refuse(worker, NAT_CONFLICT);
+    return draft->attempt == 0 || nat_refuse(worker, NAT_CONFLICT);
+}
+
+static bool choose_source(struct worker *worker, struct session_new *draft) {
+    return draft->flags & (FLOW_IPV6 | FLOW_OTHER_FAMILY) ? nat_choose_source6(worker, draft)
+                                                          : choose_source4(worker, draft);
 }
 
 /* The mapping that outbound packets of the session have, or that it came in by. The rules that it
  * falls under now say whether it may; the review of live sessions asks about the rest. */
-static bool restore(struct session_new *draft, bool mapped) {
-    const struct nat_rules *rules = rules_now();
+static bool restore4(struct session_new *draft, bool mapped) {
+    const struct nat_rules *rules = nat_rules_now();
     const struct flow_key4 *key = &draft->key.v4;
     uint8_t protocol = (uint8_t)key->protocol_vrf;
     bool outward = draft->flags & FLOW_SOURCE;
@@ -409,12 +450,17 @@ static bool restore(struct session_new *draft, bool mapped) {
     if (!rule || rule->endpoint_dependent)
         return false;
     wanted.flags = rule->endpoint_independent_filter ? MAPPING_OPEN : 0;
-    return nat_mapping_make(&wanted, port, port, 0, 0, &draft->mapping) == NAT_PORT_OK &&
+    return nat_mapping_make(&wanted, NULL, port, port, 0, 0, &draft->mapping) == NAT_PORT_OK &&
            nat_mapping_get(draft->mapping)->outside_port == rte_cpu_to_be_16(port);
 }
 
+static bool restore(struct session_new *draft, bool mapped) {
+    return draft->flags & (FLOW_IPV6 | FLOW_OTHER_FAMILY) ? nat_restore6(draft, mapped)
+                                                          : restore4(draft, mapped);
+}
+
 static void untranslatable(struct worker *worker) {
-    refuse(worker, NAT_NO_MAPPING);
+    nat_refuse(worker, NAT_NO_MAPPING);
 }
 
 const struct session_translator nat_translator = {

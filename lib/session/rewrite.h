@@ -19,10 +19,11 @@ static inline uint16_t checksum_plus(uint16_t checksum, uint16_t difference) {
     return (uint16_t)~checksum_fold((uint32_t)(uint16_t)~checksum + difference);
 }
 
-/* Rewrites an IPv4 packet's destination, or source, as the flow says, whatever the packet is; ICMP
- * identifiers are ports. The transport header, if there is one, lies in the first buffer. */
-void session_rewrite_destination(struct rte_mbuf *mbuf, const struct flow *flow);
-void session_rewrite_source(struct rte_mbuf *mbuf, const struct flow *flow);
+/* Rewrites a packet's destination, or source, as the flow with this number says, whatever the
+ * packet is; ICMP identifiers are ports. The transport header, if there is one, lies in the first
+ * buffer. */
+void session_rewrite_destination(struct rte_mbuf *mbuf, uint32_t number);
+void session_rewrite_source(struct rte_mbuf *mbuf, uint32_t number);
 
 /* The same for a TCP or UDP packet with 20 bytes of IPv4 header: the usual one. */
 static inline void rewrite_plain(uint8_t *ip, bool source, uint32_t address, uint16_t port,
@@ -44,6 +45,15 @@ static inline void rewrite_plain(uint8_t *ip, bool source, uint32_t address, uin
 static inline void session_rewrite_destination_plain(uint8_t *ip, const struct rewrite *to) {
     rewrite_plain(ip, false, to->destination, to->destination_port, to->destination_header,
                   to->destination_transport);
+}
+
+/* The same for a plain IPv6 packet, whose checksums stay as they are (RFC 6296). */
+static inline void session_rewrite_destination_plain6(uint8_t *ip, uint32_t number) {
+    memcpy(ip + 24, session_flows[flow_other(number)].key6.source, 16);
+}
+
+static inline void session_rewrite_source_plain6(uint8_t *ip, uint32_t number) {
+    memcpy(ip + 8, session_flows[flow_other(number)].key6.destination, 16);
 }
 
 static inline void session_rewrite_source_plain(uint8_t *ip, const struct rewrite *to) {

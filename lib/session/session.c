@@ -28,6 +28,11 @@ static const char *const reasons[] = {
     [SESSION_DROP_CONFLICT] = "conflict",
     [SESSION_DROP_SOURCE_LIMIT] = "source_limit",
     [SESSION_DROP_SOURCE_RATE] = "source_rate",
+    [SESSION_DROP_NO_HEADROOM] = "no_headroom",
+    [SESSION_DROP_FAMILY_HEADER] = "family_header",
+    [SESSION_DROP_FAMILY_ICMP] = "family_icmp",
+    [SESSION_DROP_FAMILY_NO_CHECKSUM] = "family_no_checksum",
+    [SESSION_DROP_FAMILY_LENGTH] = "family_length",
     NULL,
 };
 /* Not the stage's own group: other stages count here as well. */

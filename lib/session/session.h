@@ -81,11 +81,16 @@ enum flow_flags {
     FLOW_SOURCE = 1 << 3,      /* the source is rewritten (behind the firewall) */
     FLOW_OTHER_VRF = 1 << 4,   /* routed in `vrf` instead of the VRF it came in by */
     FLOW_DEAD = 1 << 5,        /* ended by the control thread: to be taken out */
+    FLOW_OTHER_FAMILY = 1 << 6, /* goes on as the other version of IP (RFC 7915), both ends new */
 };
 
 /* Addresses and ports that take the place of the key's, and the difference that makes to checksums
  * (RFC 1624: the folded sum of the complement of the old and the new words): of addresses alone,
- * for the IPv4 header, and of addresses and ports, for the transport header. Network order. */
+ * for the IPv4 header, and of addresses and ports, for the transport header. Network order.
+ *
+ * A flow with an IPv6 key has no room for it, and needs none: what its packets become is the other
+ * flow's key turned round. With FLOW_OTHER_FAMILY it is the same for both; of the rewrite of such
+ * an IPv4 flow only `vrf` counts. */
 struct rewrite {
     uint32_t source, destination;
     uint16_t source_port, destination_port;
@@ -176,12 +181,14 @@ extern _Atomic uint32_t session_clock;
 /* A packet without a flow, on its way from `session` to `firewall`. */
 struct session_miss {
     union flow_key key; /* as the packet came in */
-    uint8_t flags;      /* of the new forward flow: FLOW_IPV6, FLOW_DESTINATION */
+    uint8_t flags;      /* of the new forward flow: FLOW_IPV6, FLOW_DESTINATION, FLOW_OTHER_FAMILY */
     bool stateless;     /* no session can be made of it: a kind of ICMP, a group's packet */
     bool is_answer;     /* to an ICMP query */
     uint8_t tcp_flags;
     uint8_t icmp_type, icmp_code;
-    uint32_t destination; /* rewritten: network order */
+    /* Rewritten: network order. Which of the two counts follows from the family that it goes on as. */
+    uint32_t destination;
+    uint8_t destination6[16];
     uint16_t destination_port;
     uint32_t mapping;        /* the NAT's, taken for it; 0 = none */
     const void *translation; /* the NAT's: which rule; valid for this burst */
@@ -203,12 +210,14 @@ const struct session_burst *session_burst_of(const struct worker *worker);
 /* A new session, before it is in the table. */
 struct session_new {
     union flow_key key; /* of its first packet as it came in */
-    uint8_t flags;      /* FLOW_IPV6, FLOW_DESTINATION, FLOW_SOURCE */
+    uint8_t flags;      /* FLOW_IPV6, FLOW_DESTINATION, FLOW_SOURCE, FLOW_OTHER_FAMILY */
     uint8_t tcp_flags, traffic_class;
     bool local; /* for the router itself */
     bool from_router;
     uint16_t in_interface, out_interface, vrf, out_vrf;
-    uint32_t source, destination; /* rewritten, IPv4; equal to the key's when not */
+    /* Rewritten, in the family that its packets go on as; equal to the key's when not. */
+    uint32_t source, destination;
+    uint8_t source6[16], destination6[16];
     uint16_t source_port, destination_port;
     uint32_t rule;
     uint32_t mapping;
@@ -219,16 +228,18 @@ struct session_new {
 /* What the NAT adds to sessions. One, set before the workers start. All run on workers and may not
  * block, but for `ended`, which the control thread calls as well. */
 struct session_translator {
-    /* Before the route: another destination for a packet without a flow? Sets destination,
-     * destination_port, FLOW_DESTINATION, mapping, translation. False: the packet is dropped, the
-     * translator has counted why. */
+    /* Before the route: another destination for a packet without a flow? Sets destination or
+     * destination6, destination_port, FLOW_DESTINATION, mapping, translation. With
+     * FLOW_OTHER_FAMILY the packet itself stays as it is until it has passed the firewall, so the
+     * next hop is chosen here (PACKET_NEXT_HOP). False: the packet is dropped, the translator has
+     * counted why. */
     bool (*destination)(struct worker *worker, struct rte_mbuf *mbuf, struct session_miss *miss);
-    /* Behind the firewall: another source? Sets source, source_port, FLOW_SOURCE, mapping. Called
-     * again, with `attempt` one higher, while the answers' key is taken. False: dropped, counted.
-     */
+    /* Behind the firewall: another source? Sets source or source6, source_port, FLOW_SOURCE (but
+     * with FLOW_OTHER_FAMILY), mapping. Called again, with `attempt` one higher, while the answers'
+     * key is taken. False: dropped, counted. */
     bool (*source)(struct worker *worker, struct session_new *draft);
     /* Would `source` translate packets with this key? */
-    bool (*wants_source)(const struct flow_key4 *key, uint16_t in_interface,
+    bool (*wants_source)(const union flow_key *key, bool ipv6, uint16_t in_interface,
                          uint16_t out_interface);
     /* Counts one that should be but cannot; the caller drops it. */
     void (*untranslatable)(struct worker *worker);
@@ -264,6 +275,11 @@ void session_refuse(struct worker *worker, struct burst *burst, unsigned i);
 
 /* A packet that the router's own host sends: finds or makes its session. True: it may be sent. */
 bool session_from_host(struct worker *worker, struct rte_mbuf *mbuf);
+
+/* A packet of a session with FLOW_OTHER_FAMILY, by the number of its flow, becomes one of the other
+ * version of IP (RFC 7915). False: it is to be dropped, and counted if it has not gone on in pieces.
+ */
+bool session_change_family(struct worker *worker, struct rte_mbuf *mbuf, uint32_t number);
 
 /* Puts a packet back to how it came in, so that an ICMP error about it goes to who sent it and
  * quotes what that one knows: a packet of a session, or a miss of the running burst. */

@@ -92,28 +92,29 @@ static void end_json(json_t *object, const char *key, const struct ip_address *a
                                   rte_be_to_cpu_16(port)));
 }
 
-static void add_ends(json_t *object, const struct flow *flows) {
-    struct ip_address address;
+/* The two ends of the packets that a flow's key is about. */
+static void add_key(json_t *object, const struct flow *flow, const char *source,
+                    const char *destination) {
+    struct ip_address from, to;
+    bool ipv6 = flow->flags & FLOW_IPV6;
 
-    if (flows[0].flags & FLOW_IPV6) {
-        address = ip6_address(flows[0].key6.source);
-        end_json(object, "source", &address, flows[0].key6.source_port);
-        address = ip6_address(flows[0].key6.destination);
-        end_json(object, "destination", &address, flows[0].key6.destination_port);
-        return;
-    }
-    address = ip4_address(&flows[0].key4.source);
-    end_json(object, "source", &address, flows[0].key4.source_port);
-    address = ip4_address(&flows[0].key4.destination);
-    end_json(object, "destination", &address, flows[0].key4.destination_port);
-    if (flows[0].flags & FLOW_SOURCE) {
-        address = ip4_address(&flows[0].rewrite.source);
-        end_json(object, "translated_source", &address, flows[0].rewrite.source_port);
-    }
-    if (flows[0].flags & FLOW_DESTINATION) {
-        address = ip4_address(&flows[0].rewrite.destination);
-        end_json(object, "translated_destination", &address, flows[0].rewrite.destination_port);
-    }
+    from = ipv6 ? ip6_address(flow->key6.source) : ip4_address(&flow->key4.source);
+    to = ipv6 ? ip6_address(flow->key6.destination) : ip4_address(&flow->key4.destination);
+    if (source)
+        end_json(object, source, &from, ipv6 ? flow->key6.source_port : flow->key4.source_port);
+    if (destination)
+        end_json(object, destination, &to,
+                 ipv6 ? flow->key6.destination_port : flow->key4.destination_port);
+}
+
+/* What its packets became, the answers come from and go to. */
+static void add_ends(json_t *object, const struct flow *flows) {
+    bool both = flows[0].flags & FLOW_OTHER_FAMILY;
+
+    add_key(object, &flows[0], "source", "destination");
+    add_key(object, &flows[1],
+            both || flows[0].flags & FLOW_DESTINATION ? "translated_destination" : NULL,
+            both || flows[0].flags & FLOW_SOURCE ? "translated_source" : NULL);
 }
 
 static const char *interface_text(uint16_t id, bool router) {

@@ -20,7 +20,10 @@
 #include "interface/interface.h"
 #include "session/session_internal.h"
 
-enum { FILE_VERSION = 1, NAMES_MAX = INTERFACES_MAX + VRFS_MAX };
+enum { FILE_VERSION = 2, NAMES_MAX = INTERFACES_MAX + VRFS_MAX };
+
+/* Of a flow's flags, what a session is made with. */
+enum { KEPT_FLAGS = FLOW_IPV6 | FLOW_SOURCE | FLOW_DESTINATION | FLOW_OTHER_FAMILY };
 
 static const char magic[8] = "DRsessn";
 
@@ -37,15 +40,13 @@ struct file_name {
 };
 
 struct file_record {
-    union flow_key key;
-    uint8_t flow_flags; /* FLOW_IPV6, FLOW_SOURCE, FLOW_DESTINATION */
+    union flow_key key, answers;
+    uint8_t flow_flags; /* FLOW_IPV6, FLOW_SOURCE, FLOW_DESTINATION, FLOW_OTHER_FAMILY */
     uint8_t state, flags, traffic_class;
     uint8_t mapped; /* it has a mapping of the NAT */
     uint8_t reserved[3];
     uint16_t in, out;      /* numbers of names plus one; 0 = the router itself */
     uint16_t vrf, out_vrf; /* numbers of names plus one */
-    uint32_t source, destination;
-    uint16_t source_port, destination_port;
     uint32_t idle, age; /* ticks */
     uint64_t packets[2], bytes[2];
 };
@@ -85,7 +86,6 @@ static uint32_t ticks_since(uint32_t now, uint32_t then) {
 static bool write_record(uint32_t number, const struct session *session, void *context) {
     struct writing *writing = context;
     const struct flow *flow = &session_flows[number * 2];
-    bool ipv6 = flow->flags & FLOW_IPV6;
     uint32_t now = atomic_load(&session_clock);
     struct file_record *record;
 
@@ -93,26 +93,17 @@ static bool write_record(uint32_t number, const struct session *session, void *c
         return false;
     record = &writing->records[writing->header.records];
     memset(record, 0, sizeof(*record));
-    if (ipv6) {
-        record->key.v6 = flow->key6;
-    } else {
-        record->key.v4 = flow->key4;
-        record->source = flow->rewrite.source;
-        record->destination = flow->rewrite.destination;
-        record->source_port = flow->rewrite.source_port;
-        record->destination_port = flow->rewrite.destination_port;
-    }
-    record->flow_flags = flow->flags & (FLOW_IPV6 | FLOW_SOURCE | FLOW_DESTINATION);
+    record->key = flow_key_of(&flow[0]);
+    record->answers = flow_key_of(&flow[1]);
+    record->flow_flags = flow->flags & KEPT_FLAGS;
     record->state = session->state;
     record->flags = session->flags;
     record->traffic_class = session->traffic_class;
     record->mapped = session->mapping != 0;
     record->in = interface_number(writing, session->in_interface);
     record->out = interface_number(writing, session->out_interface);
-    record->vrf = vrf_number(
-        writing, (uint16_t)((ipv6 ? flow->key6.protocol_vrf : flow->key4.protocol_vrf) >> 16));
-    record->out_vrf = vrf_number(
-        writing, (uint16_t)((ipv6 ? flow[1].key6.protocol_vrf : flow[1].key4.protocol_vrf) >> 16));
+    record->vrf = vrf_number(writing, flow_vrf(&flow[0]));
+    record->out_vrf = vrf_number(writing, flow_vrf(&flow[1]));
     record->idle = RTE_MIN(ticks_since(now, flow[0].last), ticks_since(now, flow[1].last));
     record->age = ticks_since(now, session->created);
     for (unsigned way = 0; way < 2; way++) {
@@ -301,23 +292,34 @@ static bool is_possible(const struct file_record *record) {
 
     return fits &&
            !(record->flags & SESSION_FROM_ROUTER &&
-             record->flow_flags & (FLOW_SOURCE | FLOW_DESTINATION)) &&
-           !(record->flow_flags & FLOW_IPV6 &&
+             record->flow_flags & (FLOW_SOURCE | FLOW_DESTINATION | FLOW_OTHER_FAMILY)) &&
+           !(record->flow_flags & FLOW_OTHER_FAMILY &&
              record->flow_flags & (FLOW_SOURCE | FLOW_DESTINATION));
+}
+
+/* What its packets became is the answers' key turned round. */
+static void read_answers(const union flow_key *answers, struct session_new *draft) {
+    if (flow_becomes_ipv6(draft->flags)) {
+        memcpy(draft->source6, answers->v6.destination, sizeof(draft->source6));
+        memcpy(draft->destination6, answers->v6.source, sizeof(draft->destination6));
+        draft->source_port = answers->v6.destination_port;
+        draft->destination_port = answers->v6.source_port;
+    } else {
+        draft->source = answers->v4.destination;
+        draft->destination = answers->v4.source;
+        draft->source_port = answers->v4.destination_port;
+        draft->destination_port = answers->v4.source_port;
+    }
 }
 
 static void take_record(struct reading *reading, const struct file_record *record) {
     const uint32_t timeout = atomic_load(&session_limits.timeout[record->state % SESSION_STATES]);
     struct session_new draft = {
         .key = record->key,
-        .flags = record->flow_flags & (FLOW_IPV6 | FLOW_SOURCE | FLOW_DESTINATION),
+        .flags = record->flow_flags & KEPT_FLAGS,
         .traffic_class = record->traffic_class,
         .local = record->flags & SESSION_LOCAL,
         .from_router = record->flags & SESSION_FROM_ROUTER,
-        .source = record->source,
-        .destination = record->destination,
-        .source_port = record->source_port,
-        .destination_port = record->destination_port,
     };
     struct session_restored restored = {
         .state = record->state,
@@ -339,6 +341,7 @@ static void take_record(struct reading *reading, const struct file_record *recor
         reading->refused++;
         return;
     }
+    read_answers(&record->answers, &draft);
     if (draft.flags & FLOW_IPV6)
         draft.key.v6.protocol_vrf =
             flow_protocol_vrf((uint8_t)record->key.v6.protocol_vrf, draft.vrf);

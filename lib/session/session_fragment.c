@@ -64,8 +64,7 @@ struct fragment {
     unsigned offset, length; /* of its payload in the whole one's, bytes */
 };
 
-/* The IPv6 fragment header, which `parse` has found to be there. */
-static const uint8_t *fragment_header6(const uint8_t *packet, unsigned end) {
+const uint8_t *session_fragment_header6(const uint8_t *packet, unsigned end) {
     uint8_t next = packet[6];
     unsigned at = IPV6_HEADER;
 
@@ -87,7 +86,7 @@ static bool read_fragment(struct rte_mbuf *mbuf, const union flow_key *key, stru
     unsigned payload;
 
     if (meta->flags & PACKET_IPV6) {
-        const uint8_t *header = fragment_header6(packet, mbuf->data_len - meta->l3_offset);
+        const uint8_t *header = session_fragment_header6(packet, mbuf->data_len - meta->l3_offset);
 
         if (!header)
             return false;
@@ -145,10 +144,17 @@ static void send_on(struct worker *worker, struct rte_mbuf *mbuf, uint32_t numbe
 
     flow_count(flow, mbuf, meta->l3_offset);
     meta->session = number;
-    if (flow->flags & FLOW_DESTINATION)
-        session_rewrite_destination(mbuf, flow);
-    if (flow->flags & FLOW_OTHER_VRF)
-        meta->vrf = flow->rewrite.vrf;
+    if (flow->flags & FLOW_OTHER_FAMILY) {
+        if (!session_change_family(worker, mbuf, number)) {
+            rte_pktmbuf_free(mbuf);
+            return;
+        }
+    } else {
+        if (flow->flags & FLOW_DESTINATION)
+            session_rewrite_destination(mbuf, number);
+        if (flow->flags & FLOW_OTHER_VRF)
+            meta->vrf = session_vrf_of(number);
+    }
     worker_route(worker, mbuf);
 }
 

@@ -147,6 +147,16 @@ static void translate_quote(const struct quote *quote, const struct rewrite *to)
     }
 }
 
+/* The same for IPv6, where the addresses that take each other's place leave checksums as they are
+ * (RFC 6296), the error's own included. */
+static void translate_error6(struct rte_mbuf *mbuf, const struct quote *quote, uint32_t number) {
+    union flow_key key = session_key_sent_on(number);
+
+    memcpy(quote->packet + 8, key.v6.destination, 16);
+    memcpy(quote->packet + 24, key.v6.source, 16);
+    session_replace6(mbuf, false, key.v6.destination);
+}
+
 /* The error goes to where the flow's packets go. Its source comes later: see
  * session_rewrite_source(). */
 static void translate_error(struct rte_mbuf *mbuf, const struct flow *flow) {
@@ -199,14 +209,22 @@ enum session_drop session_icmp_error(struct rte_mbuf *mbuf) {
     if (ipv6 ? memcmp(packet_l3(mbuf, const uint8_t *) + 24, flow->key6.destination, 16) != 0
              : load32(packet_l3(mbuf, const uint8_t *) + 16) != flow->key4.destination)
         return SESSION_DROP_ICMP_QUOTE;
-    if (flow->flags & (FLOW_SOURCE | FLOW_DESTINATION)) {
+    if (flow->flags & (FLOW_SOURCE | FLOW_DESTINATION | FLOW_OTHER_FAMILY)) {
         if (meta->flags & PACKET_FRAGMENT)
             return SESSION_DROP_ICMP_QUOTE; /* its checksum could not be put right */
-        translate_quote(&quote, &flow->rewrite);
-        translate_error(mbuf, flow);
         meta->session = number;
     }
     if (flow->flags & FLOW_OTHER_VRF)
-        meta->vrf = flow->rewrite.vrf;
+        meta->vrf = session_vrf_of(number);
+    if (flow->flags & FLOW_OTHER_FAMILY)
+        return session_family_icmp_error(mbuf, number);
+    if (flow->flags & (FLOW_SOURCE | FLOW_DESTINATION)) {
+        if (ipv6) {
+            translate_error6(mbuf, &quote, number);
+        } else {
+            translate_quote(&quote, &flow->rewrite);
+            translate_error(mbuf, flow);
+        }
+    }
     return SESSION_PASS;
 }

@@ -29,6 +29,11 @@ enum session_drop {
     SESSION_DROP_CONFLICT,
     SESSION_DROP_SOURCE_LIMIT,
     SESSION_DROP_SOURCE_RATE,
+    SESSION_DROP_NO_HEADROOM,
+    SESSION_DROP_FAMILY_HEADER,
+    SESSION_DROP_FAMILY_ICMP,
+    SESSION_DROP_FAMILY_NO_CHECKSUM,
+    SESSION_DROP_FAMILY_LENGTH,
     /* Not drops: */
     SESSION_PASS,
     SESSION_MISS,
@@ -151,9 +156,53 @@ union flow_key session_key_reversed(const union flow_key *key, bool ipv6);
 
 /* Puts in another address and port (network order); nothing is done where they are the same. */
 void session_replace(struct rte_mbuf *mbuf, bool source, uint32_t address, uint16_t port);
+/* The same for IPv6, where addresses are only ever replaced by such that leave checksums as they
+ * are (RFC 6296). */
+void session_replace6(struct rte_mbuf *mbuf, bool source, const uint8_t address[16]);
+/* The VRF that packets of the flow are routed in. */
+uint16_t session_vrf_of(uint32_t number);
 /* Fills in the flow's rewrite, with the differences for the checksums. */
 void session_set_rewrite(struct flow *flow, uint32_t source, uint16_t source_port,
                          uint32_t destination, uint16_t destination_port);
+
+/* The family that packets of a flow with these flags go on as. */
+static inline bool flow_becomes_ipv6(uint8_t flags) {
+    return (flags & FLOW_IPV6 ? 1 : 0) != (flags & FLOW_OTHER_FAMILY ? 1 : 0);
+}
+
+/* ICMP of the other family has another protocol number. */
+static inline uint8_t protocol_of_family(uint8_t protocol, bool ipv6) {
+    if (protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6)
+        return ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP;
+    return protocol;
+}
+
+/* The key that packets of the flow have when they are sent on: the other flow's, turned round. */
+static inline union flow_key session_key_sent_on(uint32_t number) {
+    const struct flow *other = &session_flows[flow_other(number)];
+    union flow_key key = flow_key_of(other);
+
+    return session_key_reversed(&key, other->flags & FLOW_IPV6);
+}
+
+/* --- the other family: session_family.c, session_family_icmp.c --- */
+
+/* Makes of the packet one with this key, which is of the other family: RFC 7915 sections 4 and 5.
+ * Its VRF stays. SESSION_PASS, SESSION_TAKEN when it goes on in pieces, or the reason to drop it. */
+enum session_drop session_family_change(struct worker *worker, struct rte_mbuf *mbuf,
+                                        const union flow_key *to);
+/* An ICMP error whose quote (the bytes at `quote`) is a packet of the flow `number`'s session that
+ * went the other way: RFC 7915 sections 4.2, 4.3, 5.2 and 5.3. */
+enum session_drop session_family_icmp_error(struct rte_mbuf *mbuf, uint32_t number);
+/* Changes ports, checksum and, of an ICMP query, type and identifier of a transport header of which
+ * `left` bytes are there, to what the key says. `length` is that of the whole transport packet, old
+ * and new the folded sums of its addresses. Returns false when it has no counterpart. */
+bool session_family_transport(uint8_t *header, unsigned left, uint8_t protocol, uint32_t length,
+                              uint16_t old_addresses, uint16_t new_addresses,
+                              const union flow_key *to, bool ipv6);
+/* Folded sum of the addresses of an IP header, and of those in a key. */
+uint16_t session_address_sum(const uint8_t *packet, bool ipv6);
+uint16_t session_key_address_sum(const union flow_key *key, bool ipv6);
 
 /* The difference that replacing these 32 bits makes. */
 static inline uint32_t checksum_difference32(uint32_t old, uint32_t new) {
@@ -217,6 +266,9 @@ void session_fragment_first(struct worker *worker, struct rte_mbuf *mbuf, const 
  * waits for the first one, else the reason to drop it. */
 enum session_drop session_fragment_later(struct worker *worker, struct rte_mbuf *mbuf,
                                          uint32_t *flow);
+/* The fragment header of an IPv6 packet of which `end` bytes are in one piece; NULL if it has none.
+ * `parse` has found the chain of headers to be right. */
+const uint8_t *session_fragment_header6(const uint8_t *packet, unsigned end);
 /* Drops those that have waited for too long. Once per turn. */
 void session_fragment_turn(struct worker *worker);
 struct fragment_table *session_fragments_create(void);

@@ -25,24 +25,61 @@ static void give_back_mapping(const struct session_new *draft) {
         translator->ended(draft->mapping);
 }
 
+static uint8_t draft_protocol(const struct session_new *draft) {
+    return (uint8_t)(draft->flags & FLOW_IPV6 ? draft->key.v6.protocol_vrf
+                                              : draft->key.v4.protocol_vrf);
+}
+
+/* The draft of a session whose packets go on as they came, but for what the miss says. */
+static void begin_draft(struct session_new *draft, const struct session_miss *miss) {
+    draft->key = miss->key;
+    draft->flags = miss->flags;
+    draft->tcp_flags = miss->tcp_flags;
+    draft->mapping = miss->mapping;
+    draft->translation = miss->translation;
+    draft->destination = miss->destination;
+    draft->destination_port = miss->destination_port;
+    memcpy(draft->destination6, miss->destination6, sizeof(draft->destination6));
+    if (miss->flags & FLOW_IPV6) {
+        memcpy(draft->source6, miss->key.v6.source, sizeof(draft->source6));
+        draft->source_port = miss->key.v6.source_port;
+    } else {
+        draft->source = miss->key.v4.source;
+        draft->source_port = miss->key.v4.source_port;
+    }
+}
+
 static void set_forward(struct flow *flow, const struct session_new *draft) {
+    flow->flags = draft->flags;
     if (draft->flags & FLOW_IPV6) {
         flow->key6 = draft->key.v6;
-    } else {
-        flow->key4 = draft->key.v4;
+        return;
+    }
+    flow->key4 = draft->key.v4;
+    if (!(draft->flags & FLOW_OTHER_FAMILY))
         session_set_rewrite(flow, draft->source, draft->source_port, draft->destination,
                             draft->destination_port);
-    }
-    flow->flags = draft->flags;
 }
 
 /* The key of answers, and what undoes the translation in them. */
 static void set_backward(struct flow *flow, const struct session_new *draft) {
-    if (draft->flags & FLOW_IPV6) {
-        flow->key6 = session_key_reversed(&draft->key, true).v6;
-        flow->key6.protocol_vrf =
-            flow_protocol_vrf((uint8_t)draft->key.v6.protocol_vrf, draft->out_vrf);
-        flow->flags = FLOW_IPV6;
+    bool ipv6 = flow_becomes_ipv6(draft->flags);
+    uint32_t protocol_vrf =
+        flow_protocol_vrf(draft->flags & FLOW_OTHER_FAMILY
+                              ? protocol_of_family(draft_protocol(draft), ipv6)
+                              : draft_protocol(draft),
+                          draft->out_vrf);
+
+    flow->flags = (uint8_t)((ipv6 ? FLOW_IPV6 : 0) | (draft->flags & FLOW_OTHER_FAMILY) |
+                            (draft->flags & FLOW_DESTINATION ? FLOW_SOURCE : 0) |
+                            (draft->flags & FLOW_SOURCE ? FLOW_DESTINATION : 0) |
+                            (draft->out_vrf != draft->vrf ? FLOW_OTHER_VRF : 0));
+    if (ipv6) {
+        memcpy(flow->key6.source, draft->destination6, 16);
+        memcpy(flow->key6.destination, draft->source6, 16);
+        flow->key6.source_port = draft->destination_port;
+        flow->key6.destination_port = draft->source_port;
+        flow->key6.protocol_vrf = protocol_vrf;
         return;
     }
     flow->key4 = (struct flow_key4){
@@ -50,16 +87,12 @@ static void set_backward(struct flow *flow, const struct session_new *draft) {
         .destination = draft->source,
         .source_port = draft->destination_port,
         .destination_port = draft->source_port,
-        .protocol_vrf = flow_protocol_vrf((uint8_t)draft->key.v4.protocol_vrf, draft->out_vrf),
+        .protocol_vrf = protocol_vrf,
     };
-    session_set_rewrite(flow, draft->key.v4.destination, draft->key.v4.destination_port,
-                        draft->key.v4.source, draft->key.v4.source_port);
-    flow->flags = (uint8_t)((draft->flags & FLOW_DESTINATION ? FLOW_SOURCE : 0) |
-                            (draft->flags & FLOW_SOURCE ? FLOW_DESTINATION : 0));
-    if (draft->out_vrf != draft->vrf) {
-        flow->rewrite.vrf = draft->vrf;
-        flow->flags |= FLOW_OTHER_VRF;
-    }
+    if (!(draft->flags & FLOW_OTHER_FAMILY))
+        session_set_rewrite(flow, draft->key.v4.destination, draft->key.v4.destination_port,
+                            draft->key.v4.source, draft->key.v4.source_port);
+    flow->rewrite.vrf = draft->vrf;
 }
 
 /* Chooses a source until the key of the answers is free, and puts that into the table. The forward
@@ -68,7 +101,7 @@ static enum session_drop insert_backward(struct worker *worker, struct session_n
                                          uint32_t number) {
     struct flow *flow = &session_flows[number * 2 + 1];
     const struct session_translator *now = translator_now();
-    bool ipv6 = draft->flags & FLOW_IPV6, local = draft->local || draft->from_router;
+    bool local = draft->local || draft->from_router;
 
     for (;; draft->attempt++) {
         union flow_key key;
@@ -77,13 +110,13 @@ static enum session_drop insert_backward(struct worker *worker, struct session_n
         int error;
 
         /* Nobody has taken a reference to the mapping yet: that is for the translator to do. */
-        if (!now || ipv6 || local)
+        if (!now || local)
             draft->mapping = 0;
         else if (!now->source(worker, draft))
             return SESSION_TAKEN; /* counted by the translator */
         set_backward(flow, draft);
         key = flow_key_of(flow);
-        hash = flow_key_hash(&key, ipv6);
+        hash = flow_key_hash(&key, flow->flags & FLOW_IPV6);
         rte_prefetch0(&session_table.buckets[hash_bucket(hash)]);
         set_forward(&session_flows[number * 2], draft); /* while the bucket is on its way */
         error = session_table_insert(number * 2 + 1, hash, &found);
@@ -93,15 +126,15 @@ static enum session_drop insert_backward(struct worker *worker, struct session_n
             return SESSION_DROP_BUSY;
         if (error == -ENOSPC)
             return SESSION_DROP_BUCKET_FULL;
-        if (!(draft->flags & FLOW_SOURCE) || draft->attempt == TRANSLATION_ATTEMPTS)
+        if (!(draft->flags & (FLOW_SOURCE | FLOW_OTHER_FAMILY)) ||
+            draft->attempt == TRANSLATION_ATTEMPTS)
             return SESSION_DROP_CONFLICT;
     }
 }
 
 /* Fills in session and flows. The state comes last: whoever sees it sees the rest. */
 static void fill_in(struct session *session, const struct session_new *draft, uint32_t source) {
-    uint8_t protocol = (uint8_t)(draft->flags & FLOW_IPV6 ? draft->key.v6.protocol_vrf
-                                                          : draft->key.v4.protocol_vrf);
+    uint8_t protocol = draft_protocol(draft);
     bool picked_up = protocol == IPPROTO_TCP && !(draft->tcp_flags & TCP_SYN);
     enum session_state state = session_first_state(protocol, picked_up);
 
@@ -200,6 +233,19 @@ static bool is_local(const struct packet_meta *meta) {
            hop->type == NEXT_HOP_BROADCAST;
 }
 
+/* A miss was routed by the destination that it had, or that the translator gave it alone. */
+static bool goes_the_same_way(const struct flow *flow, uint32_t number,
+                              const struct session_miss *miss) {
+    if (flow->flags & FLOW_OTHER_VRF || (flow->flags ^ miss->flags) & FLOW_OTHER_FAMILY)
+        return false;
+    if (flow->flags & FLOW_OTHER_FAMILY)
+        return true; /* the translator does not choose among several */
+    if (flow->flags & FLOW_IPV6)
+        return memcmp(session_flows[flow_other(number)].key6.source, miss->destination6, 16) == 0;
+    return flow->rewrite.destination == miss->destination &&
+           flow->rewrite.destination_port == miss->destination_port;
+}
+
 /* The miss has a session after all: one that a packet before it in the same burst has opened, or
  * another worker, in whichever direction. */
 static enum session_open_result join(struct worker *worker, struct rte_mbuf *mbuf, unsigned i,
@@ -209,7 +255,6 @@ static enum session_open_result join(struct worker *worker, struct rte_mbuf *mbu
     struct packet_meta *meta = packet_meta(mbuf);
     struct flow *flow = &session_flows[number];
     enum session_drop result = session_follow(number, miss->tcp_flags);
-    bool other_way;
 
     if (meta->flags & PACKET_FRAGMENT)
         session_fragment_first(worker, mbuf, &miss->key, result == SESSION_PASS ? number : 0);
@@ -219,18 +264,23 @@ static enum session_open_result join(struct worker *worker, struct rte_mbuf *mbu
     }
     flow_count(flow, mbuf, meta->l3_offset);
     meta->session = number;
-    if (flow->flags & FLOW_SOURCE)
+    if (flow->flags & (FLOW_SOURCE | FLOW_OTHER_FAMILY))
         own->sources |= UINT64_C(1) << i;
-    /* It was routed by the destination that it had, or that the translator gave it alone. */
-    other_way =
-        !(flow->flags & FLOW_IPV6) && (flow->rewrite.destination != miss->destination ||
-                                       flow->rewrite.destination_port != miss->destination_port);
-    if (!other_way && !(flow->flags & FLOW_OTHER_VRF))
+    if (goes_the_same_way(flow, number, miss))
         return SESSION_PASSED;
-    session_replace(mbuf, false, flow->rewrite.destination, flow->rewrite.destination_port);
-    if (flow->flags & FLOW_OTHER_VRF)
-        meta->vrf = flow->rewrite.vrf;
-    meta->flags &= (uint16_t)~PACKET_LOCAL;
+    if (flow->flags & FLOW_OTHER_FAMILY) {
+        if (!session_change_family(worker, mbuf, number))
+            return SESSION_REFUSED;
+    } else {
+        if (flow->flags & FLOW_IPV6)
+            session_replace6(mbuf, false, session_flows[flow_other(number)].key6.source);
+        else
+            session_replace(mbuf, false, flow->rewrite.destination,
+                            flow->rewrite.destination_port);
+        if (flow->flags & FLOW_OTHER_VRF)
+            meta->vrf = session_vrf_of(number);
+    }
+    meta->flags &= (uint16_t) ~(PACKET_LOCAL | PACKET_NEXT_HOP);
     rte_pktmbuf_refcnt_update(mbuf, 1); /* the burst lets go of it, the ring holds it */
     worker_route(worker, mbuf);
     return SESSION_REFUSED;
@@ -245,28 +295,22 @@ static enum session_open_result open_miss(struct worker *worker, struct rte_mbuf
     uint64_t hash = flow_key_hash(&miss->key, ipv6);
     uint32_t number = session_table_find(&miss->key, ipv6, hash);
     struct session_new draft = {
-        .key = miss->key,
-        .flags = miss->flags,
-        .tcp_flags = miss->tcp_flags,
         .traffic_class = traffic_class_of(mbuf),
         .local = local,
         .in_interface = meta->in_interface,
         .out_interface = meta->out_interface,
         .vrf = meta->vrf,
         .out_vrf = local ? meta->vrf : interface_table()->entry[meta->out_interface].vrf,
-        .source = miss->key.v4.source,
-        .source_port = miss->key.v4.source_port,
-        .destination = miss->destination,
-        .destination_port = miss->destination_port,
         .rule = rule,
-        .mapping = local ? 0 : miss->mapping,
-        .translation = miss->translation,
     };
     enum session_drop result =
         meta->l4_protocol == IPPROTO_TCP ? session_may_begin(miss->tcp_flags) : SESSION_PASS;
 
     if (number != SESSION_NONE && !(session_flows[number].flags & FLOW_DEAD))
         return join(worker, mbuf, i, number);
+    begin_draft(&draft, miss);
+    if (local)
+        draft.mapping = 0;
     if (result == SESSION_PASS)
         result = open_session(worker, &draft, &number);
     if (result == SESSION_DROP_CONFLICT || result == SESSION_TAKEN) {
@@ -288,7 +332,7 @@ static enum session_open_result open_miss(struct worker *worker, struct rte_mbuf
 
     flow_count(flow, mbuf, meta->l3_offset);
     meta->session = number;
-    if (flow->flags & FLOW_SOURCE)
+    if (flow->flags & (FLOW_SOURCE | FLOW_OTHER_FAMILY))
         own->sources |= UINT64_C(1) << i;
     return SESSION_OPENED;
 }
@@ -297,8 +341,9 @@ static enum session_open_result open_miss(struct worker *worker, struct rte_mbuf
 static bool must_be_translated(const struct packet_meta *meta, const struct session_miss *miss) {
     const struct session_translator *now = translator_now();
 
-    return now && !(miss->flags & FLOW_IPV6) && !is_local(meta) &&
-           now->wants_source(&miss->key.v4, meta->in_interface, meta->out_interface);
+    return now && !is_local(meta) &&
+           now->wants_source(&miss->key, miss->flags & FLOW_IPV6, meta->in_interface,
+                             meta->out_interface);
 }
 
 enum session_open_result session_accept(struct worker *worker, struct burst *burst, unsigned i,
@@ -308,7 +353,8 @@ enum session_open_result session_accept(struct worker *worker, struct burst *bur
     const struct packet_meta *meta = packet_meta(mbuf);
 
     if (!miss->stateless &&
-        (!stateless || miss->flags & FLOW_DESTINATION || must_be_translated(meta, miss)))
+        (!stateless || miss->flags & (FLOW_DESTINATION | FLOW_OTHER_FAMILY) ||
+         must_be_translated(meta, miss)))
         return open_miss(worker, mbuf, i, rule);
     if (miss->stateless && must_be_translated(meta, miss)) {
         translator->untranslatable(worker);
@@ -346,7 +392,7 @@ static void set_past(uint32_t number, const struct session_restored *restored) {
 }
 
 bool session_reopen(struct session_new *draft, const struct session_restored *restored) {
-    bool translated = draft->flags & (FLOW_SOURCE | FLOW_DESTINATION),
+    bool translated = draft->flags & (FLOW_SOURCE | FLOW_DESTINATION | FLOW_OTHER_FAMILY),
          ipv6 = draft->flags & FLOW_IPV6;
     uint32_t number = session_take(0), source = 0, found;
     union flow_key key;
@@ -362,7 +408,8 @@ bool session_reopen(struct session_new *draft, const struct session_restored *re
     set_forward(&session_flows[number * 2], draft);
     set_backward(&session_flows[number * 2 + 1], draft);
     key = flow_key_of(&session_flows[number * 2 + 1]);
-    if (session_table_insert(number * 2 + 1, flow_key_hash(&key, ipv6), &found) != 0) {
+    if (session_table_insert(number * 2 + 1, flow_key_hash(&key, flow_becomes_ipv6(draft->flags)),
+                             &found) != 0) {
         unwind(worker_get(0), draft, number, source);
         return false;
     }
@@ -397,23 +444,17 @@ bool session_from_host(struct worker *worker, struct rte_mbuf *mbuf) {
     }
     if (number == SESSION_NONE) {
         struct session_new draft = {
-            .key = miss.key,
-            .flags = miss.flags,
-            .tcp_flags = miss.tcp_flags,
             .traffic_class = traffic_class_of(mbuf),
             .from_router = true,
             .out_interface = meta->out_interface,
             .vrf = meta->vrf,
             .out_vrf = interface_table()->entry[meta->out_interface].vrf,
-            .source = miss.key.v4.source,
-            .source_port = miss.key.v4.source_port,
-            .destination = miss.destination,
-            .destination_port = miss.destination_port,
         };
 
         /* What belongs to no session, say the RST for a port that is closed, passes without one. */
         if (meta->l4_protocol == IPPROTO_TCP && session_may_begin(miss.tcp_flags) != SESSION_PASS)
             return true;
+        begin_draft(&draft, &miss);
         result = open_session(worker, &draft, &number);
         if (result != SESSION_PASS) {
             session_drop_count(worker, result);
@@ -435,11 +476,16 @@ bool session_from_host(struct worker *worker, struct rte_mbuf *mbuf) {
 
 /* A packet may wait for a neighbour for longer than its session lives, and the place be another's
  * by then: nothing is put back into a packet that the flow has not made. */
-static bool made_by(const struct flow *flow, const uint8_t *packet) {
-    uint32_t source = load32(packet + 12), destination = load32(packet + 16);
-
-    return (source == flow->key4.source || source == flow->rewrite.source) &&
-           (destination == flow->key4.destination || destination == flow->rewrite.destination);
+static bool made_by(const union flow_key *came, const union flow_key *went, bool ipv6,
+                    const uint8_t *packet) {
+    if (ipv6)
+        return (memcmp(packet + 8, came->v6.source, 16) == 0 ||
+                memcmp(packet + 8, went->v6.source, 16) == 0) &&
+               (memcmp(packet + 24, came->v6.destination, 16) == 0 ||
+                memcmp(packet + 24, went->v6.destination, 16) == 0);
+    return (load32(packet + 12) == came->v4.source || load32(packet + 12) == went->v4.source) &&
+           (load32(packet + 16) == came->v4.destination ||
+            load32(packet + 16) == went->v4.destination);
 }
 
 static void restore_miss(struct worker *worker, struct rte_mbuf *mbuf) {
@@ -449,30 +495,66 @@ static void restore_miss(struct worker *worker, struct rte_mbuf *mbuf) {
     if (!own)
         return;
     miss = &own->miss[packet_meta(mbuf)->session & ~SESSION_MISS_MARK];
-    session_replace(mbuf, false, miss->key.v4.destination, miss->key.v4.destination_port);
+    if (miss->flags & FLOW_IPV6)
+        session_replace6(mbuf, false, miss->key.v6.destination);
+    else
+        session_replace(mbuf, false, miss->key.v4.destination, miss->key.v4.destination_port);
+}
+
+static void restore_flow(struct worker *worker, struct rte_mbuf *mbuf, uint32_t number) {
+    struct packet_meta *meta = packet_meta(mbuf);
+    const struct flow *flow = &session_flows[number];
+    union flow_key came = flow_key_of(flow), went = session_key_sent_on(number);
+    bool ipv6 = meta->flags & PACKET_IPV6;
+    const uint8_t *packet = packet_l3(mbuf, const uint8_t *);
+
+    if (flow->flags & FLOW_OTHER_FAMILY) {
+        bool changed = ipv6 != (bool)(flow->flags & FLOW_IPV6);
+
+        if (!changed || !made_by(&went, &went, ipv6, packet) ||
+            session_family_change(worker, mbuf, &came) != SESSION_PASS)
+            return;
+    } else if (ipv6 != (bool)(flow->flags & FLOW_IPV6) || !made_by(&came, &went, ipv6, packet)) {
+        return;
+    } else if (ipv6) {
+        session_replace6(mbuf, true, came.v6.source);
+        session_replace6(mbuf, false, came.v6.destination);
+    } else {
+        session_replace(mbuf, true, came.v4.source, came.v4.source_port);
+        session_replace(mbuf, false, came.v4.destination, came.v4.destination_port);
+    }
+    meta->vrf = flow_vrf(flow);
 }
 
 /* The packet may have waited while the table was taken away, or made anew in another size. */
 void session_restore(struct worker *worker, struct rte_mbuf *mbuf) {
     struct packet_meta *meta = packet_meta(mbuf);
-    const struct flow *flows = __atomic_load_n(&session_flows, __ATOMIC_ACQUIRE), *flow;
+    const struct flow *flows = __atomic_load_n(&session_flows, __ATOMIC_ACQUIRE);
+    const unsigned translated = FLOW_SOURCE | FLOW_DESTINATION | FLOW_OTHER_FAMILY;
 
-    if (meta->session == SESSION_NONE || meta->flags & PACKET_IPV6 || !flows)
+    if (meta->session == SESSION_NONE || !flows)
         return;
     if (meta->session & SESSION_MISS_MARK) {
         restore_miss(worker, mbuf);
         meta->session = SESSION_NONE;
-        return;
+    } else if (flow_session(meta->session) < session_count_max &&
+               flows[meta->session].flags & translated) {
+        restore_flow(worker, mbuf, meta->session);
     }
-    if (flow_session(meta->session) >= session_count_max)
-        return;
-    flow = &flows[meta->session];
-    if (flow->flags & FLOW_IPV6 || !(flow->flags & (FLOW_SOURCE | FLOW_DESTINATION)) ||
-        !made_by(flow, packet_l3(mbuf, const uint8_t *)))
-        return;
-    session_replace(mbuf, true, flow->key4.source, flow->key4.source_port);
-    session_replace(mbuf, false, flow->key4.destination, flow->key4.destination_port);
-    meta->vrf = (uint16_t)(flow->key4.protocol_vrf >> 16);
+}
+
+/* --- the other family --- */
+
+bool session_change_family(struct worker *worker, struct rte_mbuf *mbuf, uint32_t number) {
+    union flow_key to = session_key_sent_on(number);
+    enum session_drop result;
+
+    if (session_flows[number].flags & FLOW_OTHER_VRF)
+        packet_meta(mbuf)->vrf = session_vrf_of(number);
+    result = session_family_change(worker, mbuf, &to);
+    if (result != SESSION_PASS && result != SESSION_TAKEN)
+        session_drop_count(worker, result);
+    return result == SESSION_PASS;
 }
 
 /* --- who translates --- */

@@ -130,6 +130,7 @@ enum session_drop session_key_of(struct rte_mbuf *mbuf, struct session_miss *mis
         miss->key.v6.source_port = ports[0];
         miss->key.v6.destination_port = ports[1];
         miss->key.v6.protocol_vrf = protocol_vrf;
+        memcpy(miss->destination6, packet + 24, 16);
     } else {
         miss->key.v4 = (struct flow_key4){.source = load32(packet + 12),
                                           .destination = load32(packet + 16),
@@ -137,8 +138,8 @@ enum session_drop session_key_of(struct rte_mbuf *mbuf, struct session_miss *mis
                                           .destination_port = ports[1],
                                           .protocol_vrf = protocol_vrf};
         miss->destination = miss->key.v4.destination;
-        miss->destination_port = ports[1];
     }
+    miss->destination_port = ports[1];
     return result;
 }
 
@@ -180,6 +181,14 @@ void session_set_rewrite(struct flow *flow, uint32_t source, uint16_t source_por
         checksum_fold((pseudo ? from : 0) + checksum_difference16(key->source_port, source_port));
     rewrite->destination_transport = checksum_fold(
         (pseudo ? to : 0) + checksum_difference16(key->destination_port, destination_port));
+}
+
+static uint16_t checksum_difference6(const uint8_t *old, const uint8_t *new) {
+    uint64_t difference = 0;
+
+    for (unsigned i = 0; i < 16; i += 4)
+        difference += checksum_difference32(load32(old + i), load32(new + i));
+    return checksum_fold((uint32_t)difference);
 }
 
 static void add_to_checksum(uint8_t *at, uint16_t difference, bool zero_is_none) {
@@ -238,27 +247,60 @@ static void rewrite_part(struct rte_mbuf *mbuf, bool source, uint32_t address, u
         sum_anew(mbuf, header);
 }
 
-void session_rewrite_destination(struct rte_mbuf *mbuf, const struct flow *flow) {
-    const struct rewrite *rewrite = &flow->rewrite;
+static bool is_error(struct rte_mbuf *mbuf) {
+    const struct packet_meta *meta = packet_meta(mbuf);
+    const uint8_t *type = rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, meta->l4_offset);
 
-    rewrite_part(mbuf, false, rewrite->destination, rewrite->destination_port,
-                 rewrite->destination_header, rewrite->destination_transport);
+    if (meta->flags & PACKET_LATER_FRAGMENT)
+        return false;
+    return meta->flags & PACKET_IPV6
+               ? meta->l4_protocol == IPPROTO_ICMPV6 && icmp6_kind(*type) == ICMP_KIND_ERROR
+               : meta->l4_protocol == IPPROTO_ICMP && icmp4_kind(*type) == ICMP_KIND_ERROR;
 }
 
-void session_rewrite_source(struct rte_mbuf *mbuf, const struct flow *flow) {
+void session_rewrite_destination(struct rte_mbuf *mbuf, uint32_t number) {
+    const struct flow *flow = &session_flows[number];
     const struct rewrite *rewrite = &flow->rewrite;
-    const struct packet_meta *meta = packet_meta(mbuf);
 
-    /* An error may come from a router on the way: whoever it is must not show where the flow's
-     * source is hidden. ICMP's checksum does not cover addresses. */
-    if (meta->l4_protocol == IPPROTO_ICMP && !(meta->flags & PACKET_LATER_FRAGMENT) &&
-        icmp4_kind(*rte_pktmbuf_mtod_offset(mbuf, uint8_t *, meta->l4_offset)) == ICMP_KIND_ERROR) {
+    if (flow->flags & FLOW_IPV6)
+        session_replace6(mbuf, false, session_flows[flow_other(number)].key6.source);
+    else
+        rewrite_part(mbuf, false, rewrite->destination, rewrite->destination_port,
+                     rewrite->destination_header, rewrite->destination_transport);
+}
+
+/* An error may come from a router on the way: whoever it is must not show where the flow's source
+ * is hidden. */
+void session_rewrite_source(struct rte_mbuf *mbuf, uint32_t number) {
+    const struct flow *flow = &session_flows[number];
+    const struct rewrite *rewrite = &flow->rewrite;
+
+    if (flow->flags & FLOW_IPV6) {
+        const uint8_t *source = session_flows[flow_other(number)].key6.destination;
+
+        if (is_error(mbuf))
+            add_to_checksum(
+                rte_pktmbuf_mtod_offset(mbuf, uint8_t *, packet_meta(mbuf)->l4_offset) +
+                    ICMP_CHECKSUM,
+                checksum_difference6(packet_l3(mbuf, const uint8_t *) + 8, source), false);
+        session_replace6(mbuf, true, source);
+    } else if (is_error(mbuf)) { /* ICMP's checksum does not cover addresses */
         session_replace(mbuf, true, rewrite->source, 0);
-        return;
+    } else {
+        rewrite_part(mbuf, true, rewrite->source, rewrite->source_port, rewrite->source_header,
+                     rewrite->source_transport);
     }
+}
 
-    rewrite_part(mbuf, true, rewrite->source, rewrite->source_port, rewrite->source_header,
-                 rewrite->source_transport);
+void session_replace6(struct rte_mbuf *mbuf, bool source, const uint8_t address[16]) {
+    memcpy(packet_l3(mbuf, uint8_t *) + (source ? 8 : 24), address, 16);
+}
+
+uint16_t session_vrf_of(uint32_t number) {
+    const struct flow *flow = &session_flows[number];
+
+    return flow->flags & FLOW_IPV6 ? flow_vrf(&session_flows[flow_other(number)])
+                                   : flow->rewrite.vrf;
 }
 
 void session_replace(struct rte_mbuf *mbuf, bool source, uint32_t address, uint16_t port) {

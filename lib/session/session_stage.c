@@ -49,30 +49,35 @@ static inline void count(struct flow *flow, const struct rte_mbuf *mbuf, unsigne
 }
 
 /* The packet belongs to the flow, whose session lets it pass: all that remains to be done with it.
- * After an RST nothing keeps a session alive. */
-static void take_flow(struct session_burst *own, unsigned i, struct rte_mbuf *mbuf, uint32_t number,
-                      bool keeps_alive) {
+ * After an RST nothing keeps a session alive. False: it is to be dropped, and counted. */
+static bool take_flow(struct worker *worker, struct session_burst *own, unsigned i,
+                      struct rte_mbuf *mbuf, uint32_t number, bool keeps_alive) {
     struct packet_meta *meta = packet_meta(mbuf);
     struct flow *flow = &session_flows[number];
     uint32_t now = atomic_load_explicit(&session_clock, memory_order_relaxed);
 
     count(flow, mbuf, meta->l3_offset, keeps_alive ? now : flow->last);
     meta->session = number;
+    if (flow->flags & FLOW_OTHER_FAMILY)
+        return session_change_family(worker, mbuf, number);
     if (flow->flags & FLOW_DESTINATION)
-        session_rewrite_destination(mbuf, flow);
+        session_rewrite_destination(mbuf, number);
     if (flow->flags & FLOW_OTHER_VRF)
-        meta->vrf = flow->rewrite.vrf;
+        meta->vrf = session_vrf_of(number);
     if (flow->flags & FLOW_SOURCE)
         own->sources |= UINT64_C(1) << i;
+    return true;
 }
 
 static enum session_drop one_fragment(struct worker *worker, struct session_burst *own, unsigned i,
-                                      struct rte_mbuf *mbuf) {
+                                      struct rte_mbuf *mbuf, bool *kept) {
     uint32_t flow;
     enum session_drop result = session_fragment_later(worker, mbuf, &flow);
 
-    if (result == SESSION_PASS && flow != SESSION_NONE)
-        take_flow(own, i, mbuf, flow, true);
+    *kept = result == SESSION_TAKEN;
+    if (result == SESSION_PASS && flow != SESSION_NONE &&
+        !take_flow(worker, own, i, mbuf, flow, true))
+        return SESSION_TAKEN;
     return result;
 }
 
@@ -87,11 +92,14 @@ static enum session_drop miss_packet(struct worker *worker, unsigned i, struct r
     /* An answer that nobody has asked for opens nothing. */
     if (miss->is_answer)
         miss->stateless = true;
-    if (translator && !(miss->flags & FLOW_IPV6) && !miss->stateless) {
+    if (translator && !miss->stateless) {
         if (!translator->destination(worker, mbuf, miss))
             return SESSION_TAKEN; /* counted by the translator; to be dropped */
         if (miss->flags & FLOW_DESTINATION) {
-            session_replace(mbuf, false, miss->destination, miss->destination_port);
+            if (miss->flags & FLOW_IPV6)
+                session_replace6(mbuf, false, miss->destination6);
+            else
+                session_replace(mbuf, false, miss->destination, miss->destination_port);
             packet_meta(mbuf)->session = SESSION_MISS_MARK | i;
         }
     }
@@ -112,9 +120,7 @@ static enum session_drop one_packet(struct worker *worker, struct session_burst 
     *kept = false;
     if (meta->flags & PACKET_LATER_FRAGMENT &&
         !(meta->flags & (PACKET_LINK_MULTICAST | PACKET_IP_MULTICAST))) {
-        result = one_fragment(worker, own, i, mbuf);
-        *kept = result == SESSION_TAKEN;
-        return result;
+        return one_fragment(worker, own, i, mbuf, kept);
     }
     result = session_key_of(mbuf, miss);
     if (result == SESSION_MISS) {
@@ -146,10 +152,9 @@ static enum session_drop one_packet(struct worker *worker, struct session_burst 
     result = session_follow(number, miss->tcp_flags);
     if (result != SESSION_PASS)
         return result;
-    take_flow(own, i, mbuf, number, !closed);
-    if (meta->flags & PACKET_FRAGMENT)
+    if (meta->flags & PACKET_FRAGMENT) /* before its header is another one */
         session_fragment_first(worker, mbuf, &miss->key, number);
-    return SESSION_PASS;
+    return take_flow(worker, own, i, mbuf, number, !closed) ? SESSION_PASS : SESSION_TAKEN;
 }
 
 /* The packets of the mask, one after the other. */
@@ -158,7 +163,7 @@ static void some_packets(struct worker *worker, struct burst *burst, struct sess
     unsigned i;
 
     BURST_FOREACH (i, mask) {
-        uint16_t vrf = packet_meta(burst->packets[i])->vrf;
+        const struct packet_meta before = *packet_meta(burst->packets[i]);
         bool kept;
         enum session_drop result = one_packet(worker, own, i, burst->packets[i], &kept);
 
@@ -175,7 +180,9 @@ static void some_packets(struct worker *worker, struct burst *burst, struct sess
             if (!(packet_meta(burst->packets[i])->flags & PACKET_LATER_FRAGMENT))
                 session_refuse(worker, burst, i);
         }
-        if (packet_meta(burst->packets[i])->vrf != vrf && result == SESSION_PASS)
+        /* Another VRF, another family, a next hop of its own: not like the others any more. */
+        if (packet_meta(burst->packets[i])->vrf != before.vrf ||
+            packet_meta(burst->packets[i])->flags != before.flags)
             worker->burst_kind = BURST_MIXED;
     }
 }
@@ -231,8 +238,8 @@ static uint64_t plain_ipv4(struct rte_mbuf **packets, unsigned count_of, struct 
         __m128i same = _mm_cmpeq_epi8(_mm_load_si128((const __m128i *)flow), keys[i]);
 
         if (unlikely(_mm_movemask_epi8(same) != 0xffff ||
-                     (flags & (FLOW_QUICK | FLOW_IPV6 | FLOW_DEAD | FLOW_OTHER_VRF)) !=
-                         FLOW_QUICK ||
+                     (flags & (FLOW_QUICK | FLOW_IPV6 | FLOW_DEAD | FLOW_OTHER_VRF |
+                               FLOW_OTHER_FAMILY)) != FLOW_QUICK ||
                      !is_ordinary(ip, packets[i]->pkt_len))) {
             rest |= UINT64_C(1) << i;
             continue;
@@ -272,11 +279,12 @@ static inline bool is_ordinary6(const uint8_t *ip, uint32_t length) {
            (transport[TCP_FLAGS] & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) == TCP_ACK;
 }
 
-static uint64_t plain_ipv6(struct rte_mbuf **packets, unsigned count_of, uint32_t vrf) {
+static uint64_t plain_ipv6(struct rte_mbuf **packets, unsigned count_of, struct session_burst *own,
+                           uint32_t vrf) {
     struct key6 keys[BURST_MAX];
     uint32_t flows[BURST_MAX];
     uint64_t hashes[BURST_MAX];
-    uint64_t rest = 0;
+    uint64_t rest = 0, sources = 0;
     uint32_t now = atomic_load_explicit(&session_clock, memory_order_relaxed);
 
     for (unsigned i = 0; i < count_of; i++) {
@@ -292,18 +300,24 @@ static uint64_t plain_ipv6(struct rte_mbuf **packets, unsigned count_of, uint32_
     match_flows(hashes, flows, count_of);
     for (unsigned i = 0; i < count_of; i++) {
         struct flow *flow = &session_flows[flows[i]];
-        const uint8_t *ip = rte_pktmbuf_mtod_offset(packets[i], const uint8_t *, ETHER_HEADER);
+        uint8_t *ip = rte_pktmbuf_mtod_offset(packets[i], uint8_t *, ETHER_HEADER);
         const unsigned wanted = FLOW_QUICK | FLOW_IPV6;
+        unsigned flags = flow->flags;
 
         if (unlikely(!flow_has_key6(flow, &keys[i]) ||
-                     (flow->flags & (wanted | FLOW_DEAD | FLOW_OTHER_VRF)) != wanted ||
+                     (flags & (wanted | FLOW_DEAD | FLOW_OTHER_VRF | FLOW_OTHER_FAMILY)) !=
+                         wanted ||
                      !is_ordinary6(ip, packets[i]->pkt_len))) {
             rest |= UINT64_C(1) << i;
             continue;
         }
         count(flow, packets[i], ETHER_HEADER, now);
         packet_meta(packets[i])->session = flows[i];
+        sources |= (uint64_t)((flags & FLOW_SOURCE) != 0) << i;
+        if (flags & FLOW_DESTINATION)
+            session_rewrite_destination_plain6(ip, flows[i]);
     }
+    own->sources = sources;
     return rest;
 }
 
@@ -317,7 +331,7 @@ static void session_run(struct worker *worker, struct burst *burst) {
         rest = plain_ipv4(burst->packets, (unsigned)__builtin_popcountll(burst->mask), own,
                           packet_meta(burst->packets[0])->vrf);
     else if (worker->burst_kind == BURST_PLAIN_IPV6 && burst_is_dense(burst))
-        rest = plain_ipv6(burst->packets, (unsigned)__builtin_popcountll(burst->mask),
+        rest = plain_ipv6(burst->packets, (unsigned)__builtin_popcountll(burst->mask), own,
                           packet_meta(burst->packets[0])->vrf);
     if (unlikely(rest))
         some_packets(worker, burst, own, rest);

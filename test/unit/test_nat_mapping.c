@@ -60,7 +60,7 @@ static uint16_t make(uint32_t inside, uint16_t port, uint16_t first, uint16_t la
                      uint32_t *number) {
     struct nat_mapping wanted = from(inside, port, IPPROTO_UDP);
 
-    if (nat_mapping_make(&wanted, first, last, 0, draw(UINT32_MAX), number) != NAT_PORT_OK)
+    if (nat_mapping_make(&wanted, NULL, first, last, 0, draw(UINT32_MAX), number) != NAT_PORT_OK)
         return 0;
     return ntohs(nat_mapping_get(*number)->outside_port);
 }
@@ -183,11 +183,11 @@ static void test_protocols_and_addresses_have_ports_of_their_own(void **state) {
             struct nat_mapping wanted = from(7, 5000, protocols[i]);
 
             wanted.outside = OUTSIDE + address;
-            assert_int_equal(nat_mapping_make(&wanted, 5000, 5000, 0, 0, &number), NAT_PORT_OK);
+            assert_int_equal(nat_mapping_make(&wanted, NULL, 5000, 5000, 0, 0, &number), NAT_PORT_OK);
             assert_int_equal(nat_mapping_of_outside(wanted.outside, htons(5000), protocols[i], VRF),
                              number);
             wanted.inside = 8;
-            assert_int_equal(nat_mapping_make(&wanted, 5000, 5000, 0, 0, &number), NAT_PORT_NONE);
+            assert_int_equal(nat_mapping_make(&wanted, NULL, 5000, 5000, 0, 0, &number), NAT_PORT_NONE);
         }
     }
     counts_are(12);
@@ -199,11 +199,11 @@ static void test_an_address_that_nobody_named(void **state) {
 
     (void)state;
     wanted.outside = OUTSIDE + 100;
-    assert_int_equal(nat_mapping_make(&wanted, 1024, 65535, 0, 0, &number), NAT_PORT_NO_MAPPING);
+    assert_int_equal(nat_mapping_make(&wanted, NULL, 1024, 65535, 0, 0, &number), NAT_PORT_NO_MAPPING);
     assert_int_equal(number, MAPPING_NONE);
     wanted.outside = OUTSIDE;
     wanted.outside_vrf = VRF + 1;
-    assert_int_equal(nat_mapping_make(&wanted, 1024, 65535, 0, 0, &number), NAT_PORT_NO_MAPPING);
+    assert_int_equal(nat_mapping_make(&wanted, NULL, 1024, 65535, 0, 0, &number), NAT_PORT_NO_MAPPING);
     counts_are(0);
 }
 
@@ -216,7 +216,7 @@ static void test_the_table_is_full(void **state) {
         wanted.inside = n + 1;
         wanted.inside_port = htons((uint16_t)(1024 + n));
         wanted.outside = OUTSIDE + n % 4;
-        if (nat_mapping_make(&wanted, 1, 65535, 0, n * 7, &number) == NAT_PORT_OK)
+        if (nat_mapping_make(&wanted, NULL, 1, 65535, 0, n * 7, &number) == NAT_PORT_OK)
             made++;
         else
             assert_true(made >= SIZE);
@@ -269,7 +269,7 @@ static void test_addresses_come_and_go(void **state) {
 
             wanted.outside = 0x20000000 + (round * 7 + i - 30) * 65537;
             wanted.outside_vrf = 1;
-            result = nat_mapping_make(&wanted, 1024, 65535, 0, 0, &number);
+            result = nat_mapping_make(&wanted, NULL, 1024, 65535, 0, 0, &number);
             assert_int_equal(result,
                              i >= 30 && i < ADDRESSES + 30 ? NAT_PORT_OK : NAT_PORT_NO_MAPPING);
             if (result == NAT_PORT_OK)
@@ -370,7 +370,7 @@ static void test_all_numbers_come_back(void **state) {
             wanted.inside = n + 1;
             wanted.inside_port = htons((uint16_t)(1024 + n));
             wanted.outside = OUTSIDE + n % 4;
-            assert_int_equal(nat_mapping_make(&wanted, 1, 65535, 0, n * 7, &numbers[n]),
+            assert_int_equal(nat_mapping_make(&wanted, NULL, 1, 65535, 0, n * 7, &numbers[n]),
                              NAT_PORT_OK);
         }
         assert_int_equal(nat_mapping_count(), SIZE);

@@ -1,0 +1,161 @@
+/* Rules for IPv6. Rules are few, and only new sessions come here. */
+#include "nat/nat_ipv6.h"
+
+#include <netinet/in.h>
+#include <rte_byteorder.h>
+#include <string.h>
+
+#include "l3/header.h"
+#include "session/embedded.h"
+#include "session/rewrite.h"
+
+enum {
+    WORDS = 8,
+    SUBNET_WORD = 3,     /* bits 48 to 63 */
+    IDENTIFIER_WORD = 4, /* and those behind it */
+    SUBNET_LENGTH = 48,  /* prefixes up to here are adjusted in the subnet's word */
+};
+
+bool nat_in_prefix6(const struct nat_prefix6 *prefix, const uint8_t address[16]) {
+    unsigned whole = prefix->length / 8, rest = prefix->length % 8;
+
+    return memcmp(prefix->address, address, whole) == 0 &&
+           (rest == 0 || ((prefix->address[whole] ^ address[whole]) & (0xff00 >> rest) & 0xff) == 0);
+}
+
+/* --- NPTv6 --- */
+
+static uint16_t sum_of(const uint8_t address[16]) {
+    uint32_t sum = 0;
+
+    for (unsigned i = 0; i < 16; i += 2)
+        sum += load16(address + i);
+    return checksum_fold(sum);
+}
+
+void nptv6_prepare(struct nptv6_rule *rule) {
+    rule->adjustment = checksum_fold((uint32_t)sum_of(rule->inside.address) +
+                                     (uint16_t)~sum_of(rule->outside.address));
+}
+
+/* The word that takes the difference: RFC 6296 sections 3.4 and 3.5; -1: there is none. */
+static int adjusted_word(const struct nptv6_rule *rule, const uint8_t address[16]) {
+    if (rule->inside.length <= SUBNET_LENGTH)
+        return load16(address + 2 * SUBNET_WORD) == UINT16_MAX ? -1 : SUBNET_WORD;
+    if (load64(address + 2 * IDENTIFIER_WORD) == 0)
+        return -1;
+    for (int word = IDENTIFIER_WORD; word < WORDS; word++) {
+        if (load16(address + 2 * word) != UINT16_MAX)
+            return word;
+    }
+    return -1;
+}
+
+bool nptv6_translate(const struct nptv6_rule *rule, bool outward, const uint8_t from[16],
+                     uint8_t to[16]) {
+    const uint8_t *prefix = outward ? rule->outside.address : rule->inside.address;
+    uint16_t change = outward ? rule->adjustment : (uint16_t)~rule->adjustment, value;
+    unsigned whole = rule->inside.length / 8, rest = rule->inside.length % 8;
+    int word = adjusted_word(rule, from);
+
+    if (word < 0)
+        return false;
+    memcpy(to, from, 16);
+    memcpy(to, prefix, whole);
+    if (rest != 0)
+        to[whole] = (uint8_t)(prefix[whole] | (from[whole] & 0xff >> rest));
+    value = checksum_fold((uint32_t)load16(from + 2 * word) + change);
+    if (value == UINT16_MAX)
+        value = 0;
+    memcpy(to + 2 * word, &value, sizeof(value));
+    return true;
+}
+
+const struct nptv6_rule *nptv6_of_inside(const struct nat_rules *rules, uint16_t out,
+                                         const uint8_t address[16]) {
+    for (unsigned i = 0; i < rules->nptv6_count; i++) {
+        if (rules->nptv6[i].out == out && out != 0 &&
+            nat_in_prefix6(&rules->nptv6[i].inside, address))
+            return &rules->nptv6[i];
+    }
+    return NULL;
+}
+
+const struct nptv6_rule *nptv6_of_outside(const struct nat_rules *rules, uint16_t vrf,
+                                          const uint8_t address[16]) {
+    for (unsigned i = 0; i < rules->nptv6_count; i++) {
+        if (rules->nptv6[i].out != 0 && rules->nptv6[i].vrf == vrf &&
+            nat_in_prefix6(&rules->nptv6[i].outside, address))
+            return &rules->nptv6[i];
+    }
+    return NULL;
+}
+
+/* --- NAT64 --- */
+
+const struct nat64_rule *nat64_of_destination(const struct nat_rules *rules,
+                                              const uint8_t destination[16]) {
+    for (unsigned i = 0; i < rules->nat64_count; i++) {
+        if (nat_in_prefix6(&rules->nat64[i].prefix, destination))
+            return &rules->nat64[i];
+    }
+    return NULL;
+}
+
+uint32_t nat64_ipv4(const struct nat64_rule *rule, const uint8_t destination[16]) {
+    return embedded_ipv4(destination, rule->prefix.length);
+}
+
+static bool in_any(const struct nat_prefix *list, unsigned count, uint32_t host) {
+    for (unsigned i = 0; i < count; i++) {
+        if ((host & list[i].mask) == list[i].address)
+            return true;
+    }
+    return false;
+}
+
+bool nat64_may_reach(const struct nat64_rule *rule, uint32_t ipv4) {
+    static const uint8_t well_known[16] = {0x00, 0x64, 0xff, 0x9b};
+    /* RFC 6890, where "global" is false. */
+    static const struct nat_prefix nowhere[] = {
+        {0x00000000, 0xff000000}, {0x7f000000, 0xff000000}, {0xe0000000, 0xe0000000}};
+    static const struct nat_prefix not_global[] = {
+        {0x0a000000, 0xff000000}, /* RFC 1918 */
+        {0xac100000, 0xfff00000},
+        {0xc0a80000, 0xffff0000},
+        {0x64400000, 0xffc00000}, /* RFC 6598 */
+        {0xa9fe0000, 0xffff0000}, /* RFC 3927 */
+        {0xc0000000, 0xffffff00}, /* RFC 6890 */
+        {0xc0000200, 0xffffff00}, /* RFC 5737 */
+        {0xc6336400, 0xffffff00},
+        {0xcb007100, 0xffffff00},
+        {0xc6120000, 0xfffe0000}, /* RFC 2544 */
+    };
+    uint32_t host = rte_be_to_cpu_32(ipv4);
+
+    if (in_any(nowhere, RTE_DIM(nowhere), host))
+        return false;
+    return rule->prefix.length != 96 || memcmp(rule->prefix.address, well_known, 16) != 0 ||
+           !in_any(not_global, RTE_DIM(not_global), host);
+}
+
+const struct nat64_rule *nat64_match(const struct nat_rules *rules, const struct nat_packet *packet,
+                                     const uint8_t source[16], const uint8_t destination[16]) {
+    for (unsigned i = 0; i < rules->nat64_count; i++) {
+        const struct nat64_rule *rule = &rules->nat64[i];
+        bool from = rule->source_count == 0;
+
+        if (!nat_in_prefix6(&rule->prefix, destination) ||
+            !nat_source_rule_matches(&rule->as, packet))
+            continue;
+        for (unsigned n = 0; n < rule->source_count && !from; n++)
+            from = nat_in_prefix6(&rule->source[n], source);
+        if (from)
+            return rule;
+    }
+    return NULL;
+}
+
+uint32_t nat64_inside_number(const uint8_t address[16]) {
+    return load32(address) ^ load32(address + 4) ^ load32(address + 8) ^ load32(address + 12);
+}

@@ -1,0 +1,43 @@
+/*
+ * The rules for IPv6: network prefix translation (RFC 6296) and the choice of NAT64 rules (RFC
+ * 6146). Addresses are 16 bytes in network order.
+ */
+#pragma once
+
+#include "nat/nat_rules.h"
+
+bool nat_in_prefix6(const struct nat_prefix6 *prefix, const uint8_t address[16]);
+
+/* --- NPTv6 --- */
+
+/* Works out the adjustment of a rule whose prefixes are set. */
+void nptv6_prepare(struct nptv6_rule *rule);
+/* The address with the other prefix, and with one word changed so that no checksum changes; outward
+ * it has the inside prefix. False when it has no counterpart: the word, or all that it could be,
+ * has only ones, or the interface identifier is zero (the routers' anycast address, RFC 4291
+ * section 2.6.1) and would have to be changed. What is translated outward comes back the same. */
+bool nptv6_translate(const struct nptv6_rule *rule, bool outward, const uint8_t from[16],
+                     uint8_t to[16]);
+/* The first rule whose packets leave by the interface and whose inside (outside) holds the address.
+ */
+const struct nptv6_rule *nptv6_of_inside(const struct nat_rules *rules, uint16_t out,
+                                         const uint8_t address[16]);
+const struct nptv6_rule *nptv6_of_outside(const struct nat_rules *rules, uint16_t vrf,
+                                          const uint8_t address[16]);
+
+/* --- NAT64 --- */
+
+/* The first rule whose prefix holds the destination. */
+const struct nat64_rule *nat64_of_destination(const struct nat_rules *rules,
+                                              const uint8_t destination[16]);
+/* The IPv4 address that the destination stands for; network order. */
+uint32_t nat64_ipv4(const struct nat64_rule *rule, const uint8_t destination[16]);
+/* May the address be reached by the rule's prefix? Behind 64:ff9b::/96 only global ones may (RFC
+ * 6052 section 3.1); no group, no broadcast, none of this host or network anywhere. */
+bool nat64_may_reach(const struct nat64_rule *rule, uint32_t ipv4);
+/* The first rule for a packet of these IPv6 addresses that leaves by packet->out; packet has
+ * interfaces, protocol (as IPv4 has it) and IPv4 destination. NULL if there is none. */
+const struct nat64_rule *nat64_match(const struct nat_rules *rules, const struct nat_packet *packet,
+                                     const uint8_t source[16], const uint8_t destination[16]);
+/* A number that is the same for all packets of an inside address, for nat_share_of(). */
+uint32_t nat64_inside_number(const uint8_t address[16]);

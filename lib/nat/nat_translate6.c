@@ -1,0 +1,286 @@
+/*
+ * The choice for a new session of which one side is IPv6.
+ *
+ * NPTv6 (RFC 6296) only changes prefixes, so what an address becomes follows from the rule alone;
+ * sessions serve the firewall, and spare established flows the arithmetic. A packet from the inside
+ * to an outside address of the inside is a hairpin: its source is translated as well.
+ *
+ * NAT64 (RFC 6146): an IPv6 packet to an address behind a rule's prefix goes on as IPv4. Until the
+ * firewall has seen it, it stays IPv6, but its next hop is that of the IPv4 destination. The source
+ * comes from the rule's pool as it does for IPv4.
+ */
+#include <netinet/in.h>
+#include <rte_byteorder.h>
+
+#include "l3/header.h"
+#include "l3/next_hop.h"
+#include "l3/route_lookup.h"
+#include "nat/nat_internal.h"
+#include "nat/nat_ipv6.h"
+#include "session/embedded.h"
+
+/* --- destinations --- */
+
+static bool is_own(uint32_t next_hop) {
+    uint8_t type = next_hop_get(next_hop)->type;
+
+    return type == NEXT_HOP_LOCAL || type == NEXT_HOP_BROADCAST;
+}
+
+static uint32_t route_of_ipv6(uint16_t vrf, const uint8_t address[16]) {
+    struct prefix_key key = prefix_key_from_ipv6(address);
+    uint32_t next_hop;
+
+    route_lookup_ipv6(vrf, &key, &next_hop, 1);
+    return next_hop;
+}
+
+/* `route` is not to look for the destination that the packet still has. */
+static void set_next_hop(struct rte_mbuf *mbuf, uint32_t next_hop) {
+    packet_meta(mbuf)->next_hop = next_hop;
+    packet_meta(mbuf)->flags |= PACKET_NEXT_HOP;
+}
+
+static bool enter_ipv4(struct worker *worker, struct rte_mbuf *mbuf, struct session_miss *miss,
+                       const struct nat64_rule *rule) {
+    const struct flow_key6 *key = &miss->key.v6;
+    uint8_t protocol = (uint8_t)key->protocol_vrf;
+    uint32_t ipv4 = nat64_ipv4(rule, key->destination), host = rte_be_to_cpu_32(ipv4), next_hop;
+
+    if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP && protocol != IPPROTO_ICMPV6)
+        return nat_refuse(worker, NAT_NAT64_PROTOCOL);
+    if (!nat64_may_reach(rule, ipv4))
+        return nat_refuse(worker, NAT_NAT64_DESTINATION);
+    route_lookup_ipv4(packet_meta(mbuf)->vrf, &host, &next_hop, 1);
+    if (is_own(next_hop) || nat_is_pool_address(nat_rules_now(), packet_meta(mbuf)->vrf, ipv4))
+        return nat_refuse(worker, NAT_NAT64_DESTINATION);
+    miss->flags |= FLOW_OTHER_FAMILY;
+    miss->destination = ipv4;
+    set_next_hop(mbuf, next_hop);
+    return true;
+}
+
+bool nat_enter_ipv6(struct worker *worker, struct rte_mbuf *mbuf, struct session_miss *miss,
+                    uint32_t mapping) {
+    const struct nat_inside6 *inside = nat_mapping_inside6(mapping);
+
+    (void)worker;
+    miss->flags |= FLOW_OTHER_FAMILY;
+    memcpy(miss->destination6, inside->address, sizeof(miss->destination6));
+    miss->destination_port = nat_mapping_get(mapping)->inside_port;
+    miss->mapping = mapping;
+    set_next_hop(mbuf, route_of_ipv6(packet_meta(mbuf)->vrf, inside->address));
+    return true;
+}
+
+bool nat_choose_destination6(struct worker *worker, struct rte_mbuf *mbuf,
+                             struct session_miss *miss) {
+    const struct nat_rules *rules = nat_rules_now();
+    const struct packet_meta *meta = packet_meta(mbuf);
+    const uint8_t *destination = miss->key.v6.destination;
+    const struct nat64_rule *nat64 = nat64_of_destination(rules, destination);
+    const struct nptv6_rule *nptv6;
+
+    if (nat64)
+        return enter_ipv4(worker, mbuf, miss, nat64);
+    nptv6 = nptv6_of_outside(rules, meta->vrf, destination);
+    /* The router may have addresses of its own in the outside prefix. */
+    if (!nptv6 || meta->flags & PACKET_LOCAL || is_own(route_of_ipv6(meta->vrf, destination)))
+        return true;
+    if (!nptv6_translate(nptv6, false, destination, miss->destination6))
+        return nat_refuse(worker, NAT_NPTV6_ADDRESS);
+    miss->flags |= FLOW_DESTINATION;
+    miss->translation = nptv6;
+    return true;
+}
+
+/* --- sources --- */
+
+static struct nat_packet packet_of(const struct session_new *draft) {
+    uint8_t protocol = (uint8_t)draft->key.v6.protocol_vrf;
+
+    return (struct nat_packet){
+        .destination = draft->destination,
+        .protocol = protocol == IPPROTO_ICMPV6 ? IPPROTO_ICMP : protocol,
+        .in = draft->in_interface,
+        .out = draft->out_interface,
+    };
+}
+
+static struct nat_inside6 inside_of(const struct nat64_rule *rule, const uint8_t address[16]) {
+    struct nat_inside6 inside = {.prefix_length = rule->prefix.length};
+
+    memcpy(inside.address, address, sizeof(inside.address));
+    memcpy(inside.prefix, rule->prefix.address, sizeof(inside.prefix));
+    return inside;
+}
+
+static bool source_on_ipv4(struct worker *worker, struct session_new *draft) {
+    const struct flow_key6 *key = &draft->key.v6;
+    const struct nat_packet packet = packet_of(draft);
+    const struct nat64_rule *rule =
+        nat64_match(nat_rules_now(), &packet, key->source, key->destination);
+    struct nat_inside6 inside;
+
+    if (!rule)
+        return nat_refuse(worker, NAT_NAT64_NO_RULE);
+    inside = inside_of(rule, key->source);
+    return nat_apply_rule(worker, draft, &rule->as, &inside);
+}
+
+/* From the IPv4 side, by a mapping: that is held, and its prefix stands for the source. */
+static bool source_on_ipv6(struct worker *worker, struct session_new *draft) {
+    const struct nat_inside6 *inside = nat_mapping_inside6(draft->mapping);
+
+    if (draft->attempt > 0)
+        return nat_refuse(worker, NAT_CONFLICT);
+    if (!nat_mapping_hold(draft->mapping)) {
+        draft->mapping = MAPPING_NONE;
+        return nat_refuse(worker, NAT_NO_MAPPING);
+    }
+    embedded_make(inside->prefix, inside->prefix_length, draft->key.v4.source, draft->source6);
+    return true;
+}
+
+static bool new_prefix(struct worker *worker, struct session_new *draft) {
+    const uint8_t *source = draft->key.v6.source;
+    const struct nptv6_rule *hairpin = draft->translation;
+    const struct nptv6_rule *rule = nptv6_of_inside(nat_rules_now(), draft->out_interface, source);
+
+    draft->mapping = MAPPING_NONE;
+    if (!rule && hairpin && nat_in_prefix6(&hairpin->inside, source) &&
+        draft->in_interface != hairpin->out)
+        rule = hairpin;
+    if (draft->attempt > 0)
+        return nat_refuse(worker, NAT_CONFLICT);
+    if (!rule)
+        return true;
+    if (!nptv6_translate(rule, true, source, draft->source6))
+        return nat_refuse(worker, NAT_NPTV6_ADDRESS);
+    draft->flags |= FLOW_SOURCE;
+    return true;
+}
+
+bool nat_choose_source6(struct worker *worker, struct session_new *draft) {
+    if (!(draft->flags & FLOW_OTHER_FAMILY))
+        return new_prefix(worker, draft);
+    return draft->flags & FLOW_IPV6 ? source_on_ipv4(worker, draft)
+                                    : source_on_ipv6(worker, draft);
+}
+
+bool nat_wants_source6(const struct flow_key6 *key, uint16_t in, uint16_t out) {
+    const struct nat_rules *rules = nat_rules_now();
+
+    (void)in;
+    return nptv6_of_inside(rules, out, key->source) ||
+           nat64_of_destination(rules, key->destination);
+}
+
+/* --- after a restart --- */
+
+static bool some_rule_makes(const struct nat_rules *rules, bool outward, const uint8_t from[16],
+                            const uint8_t to[16]) {
+    uint8_t became[16];
+
+    for (unsigned i = 0; i < rules->nptv6_count; i++) {
+        const struct nptv6_rule *rule = &rules->nptv6[i];
+
+        if (nat_in_prefix6(outward ? &rule->inside : &rule->outside, from) &&
+            nptv6_translate(rule, outward, from, became) && memcmp(became, to, 16) == 0)
+            return true;
+    }
+    return false;
+}
+
+bool nat_restore6(struct session_new *draft, bool mapped) {
+    const struct nat_rules *rules = nat_rules_now();
+    const struct flow_key6 *key = &draft->key.v6;
+    const struct nat_packet packet = packet_of(draft);
+    uint16_t port = rte_be_to_cpu_16(draft->source_port);
+    const struct nat64_rule *rule;
+    struct nat_inside6 inside;
+    struct nat_mapping wanted = {
+        .outside = draft->source,
+        .inside_port = key->source_port,
+        .inside_vrf = draft->vrf,
+        .outside_vrf = draft->out_vrf,
+        .outside_interface = draft->out_interface,
+        .protocol = packet.protocol,
+    };
+
+    if (!(draft->flags & FLOW_OTHER_FAMILY))
+        return !mapped &&
+               (!(draft->flags & FLOW_SOURCE) ||
+                some_rule_makes(rules, true, key->source, draft->source6)) &&
+               (!(draft->flags & FLOW_DESTINATION) ||
+                some_rule_makes(rules, false, key->destination, draft->destination6));
+    if (!(draft->flags & FLOW_IPV6))
+        return false; /* whoever came in by a mapping comes again */
+    rule = nat64_match(rules, &packet, key->source, key->destination);
+    if (!rule || rule->as.endpoint_dependent == mapped)
+        return false;
+    if (!mapped)
+        return true;
+    wanted.flags = rule->as.endpoint_independent_filter ? MAPPING_OPEN : 0;
+    inside = inside_of(rule, key->source);
+    return nat_mapping_make(&wanted, &inside, port, port, 0, 0, &draft->mapping) == NAT_PORT_OK &&
+           nat_mapping_get(draft->mapping)->outside_port == draft->source_port;
+}
+
+/* --- after a change of rules --- */
+
+static bool in_pool(const struct nat_source_rule *rule, uint32_t outside) {
+    uint32_t host = rte_be_to_cpu_32(outside);
+
+    for (unsigned i = 0; i < rule->pool_count; i++) {
+        if (rule->pool[i].first <= host && host <= rule->pool[i].last)
+            return true;
+    }
+    return false;
+}
+
+static bool prefixes_stand(const struct nat_rules *rules, const struct session *session,
+                           const struct flow *forward) {
+    const struct flow_key6 *key = &forward->key6, *answers = &forward[1].key6;
+    bool hairpin = forward->flags & FLOW_SOURCE && forward->flags & FLOW_DESTINATION;
+    uint8_t became[16];
+
+    for (unsigned i = 0; i < rules->nptv6_count; i++) {
+        const struct nptv6_rule *rule = &rules->nptv6[i];
+
+        if (forward->flags & FLOW_SOURCE &&
+            ((!hairpin && rule->out != session->out_interface) ||
+             !nat_in_prefix6(&rule->inside, key->source) ||
+             !nptv6_translate(rule, true, key->source, became) ||
+             memcmp(became, answers->destination, 16) != 0))
+            continue;
+        if (forward->flags & FLOW_DESTINATION &&
+            (!nat_in_prefix6(&rule->outside, key->destination) ||
+             !nptv6_translate(rule, false, key->destination, became) ||
+             memcmp(became, answers->source, 16) != 0))
+            continue;
+        return true;
+    }
+    return false;
+}
+
+bool nat_stands6(const struct nat_rules *rules, const struct session *session,
+                 const struct flow *forward) {
+    bool outward = forward->flags & FLOW_IPV6;
+    const struct flow_key6 *ipv6 = outward ? &forward->key6 : &forward[1].key6;
+    const struct flow_key4 *ipv4 = outward ? &forward[1].key4 : &forward->key4;
+    const struct nat64_rule *rule;
+    struct nat_packet packet = {
+        .destination = ipv4->source,
+        .protocol = (uint8_t)ipv4->protocol_vrf,
+        .in = outward ? session->in_interface : session->out_interface,
+        .out = outward ? session->out_interface : session->in_interface,
+    };
+
+    if (!(forward->flags & FLOW_OTHER_FAMILY))
+        return !(forward->flags & (FLOW_SOURCE | FLOW_DESTINATION)) ||
+               prefixes_stand(rules, session, forward);
+    rule = nat64_match(rules, &packet, ipv6->source, ipv6->destination);
+    return rule && in_pool(&rule->as, ipv4->destination) &&
+           (outward || rule->as.endpoint_independent_filter);
+}

@@ -1,0 +1,746 @@
+/* Stateful NAT64 (RFC 6146), with headers as RFC 7915 has them. Frames are expected to the byte,
+ * with checksums worked out anew; identifications of IPv4, which the router chooses, are copied. */
+#include <stdio.h>
+
+#include "harness.h"
+#include "nat/nat_mapping.h"
+
+#define CLIENT "2001:db8:1::10"
+#define SECOND "2001:db8:1::20"
+#define OUTSIDE "198.51.100.1"
+#define SERVER "203.0.113.1"
+#define SERVER6 "64:ff9b:1::203.0.113.1"
+#define GATEWAY "198.51.100.2"
+#define GATEWAY6 "64:ff9b:1::198.51.100.2"
+
+#define INTERFACES                              \
+    "'interfaces': {"                           \
+    "'lan': {" LAN_PORT ", " LAN_ADDRESSES "}," \
+    "'wan': {" WAN_PORT ", " WAN_ADDRESSES "}},"
+#define NEIGHBOURS                                          \
+    "'neighbours': [" LAN_NEIGHBOURS "," WAN_NEIGHBOURS "," \
+    "{'interface': 'lan', 'address': '" SECOND "', 'mac': '" HOST_LAN "'}],"
+#define ROUTER(sections) \
+    "{" INTERFACES NEIGHBOURS "'routes': [" DEFAULT_ROUTES "]," sections "," UNLIMITED "}"
+#define RULE "'prefix': '64:ff9b:1::/96', 'out': 'wan', 'to': 'interface'"
+
+static const char *const nat64 = ROUTER("'nat': {'nat64': [{" RULE "}]}");
+
+static const char *rule(const char *members) {
+    return text(ROUTER("'nat': {'nat64': [{%s}]}"), members);
+}
+
+enum { SYN = 0x02, ACK = 0x10 };
+enum { V4_UNREACHABLE = 3, V4_TOO_BIG = 4, V4_TIME_EXCEEDED = 11, V4_PARAMETER = 12 };
+enum { V6_UNREACHABLE = 1, V6_TOO_BIG = 2, V6_TIME_EXCEEDED = 3, V6_PARAMETER = 4, V6_NO_PORT = 4 };
+
+static const char *end6(const char *address, unsigned port) {
+    return text("[%s]:%u", address, port);
+}
+
+/* The frame with the identification that the found one has, which the router has chosen. */
+static struct frame *same_id(const struct frame *found, const struct frame *expected) {
+    return patch(expected, IP + 4, text("%02x%02x", found->bytes[IP + 4], found->bytes[IP + 5]));
+}
+
+#define expect_ipv4(place, frame) expect_ipv4_at((place), (frame), __LINE__)
+static struct frame *expect_ipv4_at(enum place place, const struct frame *frame, int line) {
+    struct frame *found = take(place);
+    const char *to = place == WAN ? HOST_WAN : HOST_LAN,
+               *from = place == WAN ? ROUTER_WAN : ROUTER_LAN;
+    struct frame *expected;
+
+    require(found != NULL, "line %d: nothing came", line);
+    expected = ether(same_id(found, frame), to, from);
+    if (!frame_equal(expected, found))
+        frame_compare(expected, found);
+    require(frame_equal(expected, found), "line %d: another frame", line);
+    return found;
+}
+
+static unsigned source_port(const struct frame *frame) {
+    return (unsigned)frame->bytes[IP4_PAYLOAD] << 8 | frame->bytes[IP4_PAYLOAD + 1];
+}
+
+static void open_udp(void) {
+    inject(LAN, udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53)));
+    expect_ipv4(WAN, udp4(.source = OUTSIDE ":4000", .destination = SERVER ":53", .ttl = 63));
+}
+
+/* --- packets --- */
+
+CASE(udp_goes_out_and_its_answer_comes_back) {
+    start(nat64);
+    open_udp();
+    inject(WAN, udp4(.source = SERVER ":53", .destination = OUTSIDE ":4000"));
+    expect(LAN,
+           udp6(.source = end6(SERVER6, 53), .destination = end6(CLIENT, 4000), .hop_limit = 63));
+    for (unsigned size = 1; size < 40; size++) { /* odd and even lengths */
+        inject(LAN,
+               udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53), .size = size));
+        expect_ipv4(WAN, udp4(.source = OUTSIDE ":4000", .destination = SERVER ":53", .size = size,
+                              .ttl = 63));
+        inject(WAN, udp4(.source = SERVER ":53", .destination = OUTSIDE ":4000", .size = size));
+        expect(LAN, udp6(.source = end6(SERVER6, 53), .destination = end6(CLIENT, 4000),
+                         .size = size, .hop_limit = 63));
+    }
+}
+
+CASE(tcp_goes_out_and_comes_back) {
+    start(nat64);
+    inject(LAN,
+           tcp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 80), .tcp_flags = SYN));
+    expect_ipv4(WAN, tcp4(.source = OUTSIDE ":4000", .destination = SERVER ":80", .tcp_flags = SYN,
+                          .ttl = 63));
+    inject(WAN,
+           tcp4(.source = SERVER ":80", .destination = OUTSIDE ":4000", .tcp_flags = SYN | ACK));
+    expect(LAN, tcp6(.source = end6(SERVER6, 80), .destination = end6(CLIENT, 4000),
+                     .tcp_flags = SYN | ACK, .hop_limit = 63));
+    inject(LAN, tcp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 80),
+                     .tcp_flags = ACK, .size = 101));
+    expect_ipv4(WAN, tcp4(.source = OUTSIDE ":4000", .destination = SERVER ":80", .tcp_flags = ACK,
+                          .size = 101, .ttl = 63));
+    inject(WAN, tcp4(.source = SERVER ":80", .destination = OUTSIDE ":4000", .tcp_flags = ACK,
+                     .size = 77));
+    expect(LAN, tcp6(.source = end6(SERVER6, 80), .destination = end6(CLIENT, 4000),
+                     .tcp_flags = ACK, .size = 77, .hop_limit = 63));
+}
+
+CASE(echo_goes_out_and_comes_back) {
+    start(nat64);
+    for (unsigned sequence = 0; sequence < 3; sequence++) {
+        inject(LAN, icmp6_echo(.source = CLIENT, .destination = SERVER6, .identifier = 0x4321,
+                               .sequence = sequence, .size = 30 + sequence));
+        expect_ipv4(WAN, icmp4_echo(.source = OUTSIDE, .destination = SERVER, .identifier = 0x4321,
+                                    .sequence = sequence, .size = 30 + sequence, .ttl = 63));
+        inject(WAN, icmp4_echo_reply(.source = SERVER, .destination = OUTSIDE, .identifier = 0x4321,
+                                     .sequence = sequence, .size = 30 + sequence));
+        expect(LAN, icmp6_echo_reply(.source = SERVER6, .destination = CLIENT, .identifier = 0x4321,
+                                     .sequence = sequence, .size = 30 + sequence, .hop_limit = 63));
+    }
+}
+
+/* RFC 7915 sections 4.1 and 5.1: the traffic class is the type of service. */
+CASE(the_traffic_class_stays) {
+    start(nat64);
+    inject(LAN, udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53),
+                     .traffic_class = 0xb8, .flow_label = 0x12345));
+    expect_ipv4(
+        WAN, udp4(.source = OUTSIDE ":4000", .destination = SERVER ":53", .tos = 0xb8, .ttl = 63));
+    inject(WAN, udp4(.source = SERVER ":53", .destination = OUTSIDE ":4000", .tos = 0x2e));
+    expect(LAN, udp6(.source = end6(SERVER6, 53), .destination = end6(CLIENT, 4000),
+                     .traffic_class = 0x2e, .hop_limit = 63));
+}
+
+/* Longer ones must not be fragmented, as nobody on the IPv6 side would have either. */
+CASE(above_1260_bytes_df_is_set) {
+    struct frame *found;
+
+    start(nat64);
+    inject(LAN,
+           udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53), .size = 1260 - 28));
+    found = expect_ipv4(WAN, udp4(.source = OUTSIDE ":4000", .destination = SERVER ":53",
+                                  .size = 1260 - 28, .ttl = 63));
+    inject(LAN,
+           udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53), .size = 1261 - 28));
+    expect(WAN, udp4(.source = OUTSIDE ":4000", .destination = SERVER ":53", .size = 1261 - 28,
+                     .fragment = DONT_FRAGMENT, .ttl = 63));
+    /* Those that may be cut differ in their identifications (RFC 6864). */
+    inject(LAN, udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53)));
+    require(memcmp(take_one(WAN)->bytes + IP + 4, found->bytes + IP + 4, 2) != 0,
+            "the same identification twice");
+}
+
+/* IPv6 has no options, and IPv4 no extension headers; hop-by-hop and destination options are left
+ * out, what changes the packet's meaning is not. */
+CASE(options_and_extension_headers) {
+    start(nat64);
+    open_udp();
+    inject(WAN,
+           udp4(.source = SERVER ":53", .destination = OUTSIDE ":4000", .options = "01010100"));
+    expect(LAN,
+           udp6(.source = end6(SERVER6, 53), .destination = end6(CLIENT, 4000), .hop_limit = 63));
+    inject(LAN, udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53), .first = 60,
+                     .extensions = "1100010400000000"));
+    expect_ipv4(WAN, udp4(.source = OUTSIDE ":4000", .destination = SERVER ":53", .ttl = 63));
+    inject(LAN, udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53), .first = 43,
+                     .extensions = "1100000000000000"));
+    expect_ipv4(WAN, udp4(.source = OUTSIDE ":4000", .destination = SERVER ":53", .ttl = 63));
+    inject(LAN, udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53), .first = 43,
+                     .extensions = "1100000100000000"));
+    expect_nothing(ANYWHERE);
+    expect_drop("session.family_header", 1);
+}
+
+CASE(udp_without_a_checksum_gets_one) {
+    struct frame *bare = udp4(.source = SERVER ":53", .destination = OUTSIDE ":4000", .size = 33);
+
+    start(nat64);
+    open_udp();
+    memset(bare->bytes + IP4_PAYLOAD + 6, 0, 2);
+    inject(WAN, bare);
+    expect(LAN, udp6(.source = end6(SERVER6, 53), .destination = end6(CLIENT, 4000), .size = 33,
+                     .hop_limit = 63));
+    inject(WAN,
+           fragment4(poke(udp4(.source = SERVER ":53", .destination = OUTSIDE ":4000", .size = 100),
+                          IP4_PAYLOAD + 6, "0000"),
+                     0, 64));
+    expect_nothing(ANYWHERE);
+    expect_drop("session.family_no_checksum", 1);
+}
+
+/* --- fragments --- */
+
+/* The payload of the IPv6 fragment with this part of a UDP packet. */
+static struct frame *fragment6(const struct frame *whole, unsigned offset, unsigned length,
+                               bool more, unsigned id) {
+    struct frame *out =
+        ip6(.source = SERVER6, .destination = CLIENT, .first = 44, .protocol = 17, .size = length,
+            .extensions = text("1100%04x%08x", offset | more, id), .hop_limit = 63);
+
+    memcpy(out->bytes + IP6_PAYLOAD + 8, whole->bytes + IP6_PAYLOAD + offset, length);
+    return out;
+}
+
+CASE(fragments_of_ipv4_stay_fragments) {
+    struct frame *whole =
+        udp4(.source = SERVER ":53", .destination = OUTSIDE ":4000", .size = 200, .id = 0xbeef);
+    struct frame *as6 =
+        udp6(.source = end6(SERVER6, 53), .destination = end6(CLIENT, 4000), .size = 200);
+
+    start(nat64);
+    open_udp();
+    inject(WAN, fragment4(whole, 0, 104));
+    inject(WAN, fragment4(whole, 104, 104));
+    expect(LAN, fragment6(as6, 0, 104, true, 0xbeef));
+    expect(LAN, fragment6(as6, 104, 104, false, 0xbeef));
+}
+
+CASE(fragments_that_come_first_wait) {
+    struct frame *whole =
+        udp4(.source = SERVER ":53", .destination = OUTSIDE ":4000", .size = 200, .id = 0xbeef);
+    struct frame *as6 =
+        udp6(.source = end6(SERVER6, 53), .destination = end6(CLIENT, 4000), .size = 200);
+
+    start(nat64);
+    open_udp();
+    inject(WAN, fragment4(whole, 104, 104));
+    expect_nothing(ANYWHERE);
+    inject(WAN, fragment4(whole, 0, 104));
+    expect(LAN, fragment6(as6, 0, 104, true, 0xbeef));
+    expect(LAN, fragment6(as6, 104, 104, false, 0xbeef));
+}
+
+CASE(fragments_of_ipv6_stay_fragments) {
+    struct frame *whole =
+        udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53), .size = 200);
+    struct frame *as4 = udp4(.source = OUTSIDE ":4000", .destination = SERVER ":53", .size = 200,
+                             .id = 0x5678, .ttl = 63);
+    struct frame *head = ip6(.source = CLIENT, .destination = SERVER6, .first = 44, .protocol = 17,
+                             .size = 104, .extensions = "1100000112345678");
+    struct frame *tail = ip6(.source = CLIENT, .destination = SERVER6, .first = 44, .protocol = 17,
+                             .size = 104, .extensions = "1100006812345678");
+
+    memcpy(head->bytes + IP6_PAYLOAD + 8, whole->bytes + IP6_PAYLOAD, 104);
+    memcpy(tail->bytes + IP6_PAYLOAD + 8, whole->bytes + IP6_PAYLOAD + 104, 104);
+    start(nat64);
+    inject(LAN, head); /* opens the session as well */
+    inject(LAN, tail);
+    expect(WAN, fragment4(as4, 0, 104));
+    expect(WAN, fragment4(as4, 104, 104));
+}
+
+/* RFC 6946: a whole packet with a fragment header. */
+CASE(an_atomic_fragment_may_be_cut) {
+    struct frame *atomic = udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53),
+                                .first = 44, .extensions = "1100000012345678");
+
+    start(nat64);
+    inject(LAN, atomic);
+    expect(WAN,
+           udp4(.source = OUTSIDE ":4000", .destination = SERVER ":53", .id = 0x5678, .ttl = 63));
+}
+
+/* What may be fragmented, and would not pass each link of IPv6, is fragmented here. */
+CASE(large_packets_without_df_go_on_in_pieces) {
+    struct frame *whole =
+        udp4(.source = SERVER ":53", .destination = OUTSIDE ":4000", .size = 1300, .id = 0xbeef);
+    struct frame *as6 =
+        udp6(.source = end6(SERVER6, 53), .destination = end6(CLIENT, 4000), .size = 1300);
+
+    start(nat64);
+    open_udp();
+    inject(WAN, whole);
+    expect(LAN, fragment6(as6, 0, 1232, true, 0xbeef));
+    expect(LAN, fragment6(as6, 1232, 76, false, 0xbeef));
+    memset(whole->bytes + IP4_PAYLOAD + 6, 0, 2); /* no checksum: both pieces get it by the first */
+    inject(WAN, whole);
+    expect(LAN, fragment6(as6, 0, 1232, true, 0xbeef));
+    expect(LAN, fragment6(as6, 1232, 76, false, 0xbeef));
+    inject(WAN, patch(whole, IP + 6, "4000")); /* DF */
+    expect(LAN, udp6(.source = end6(SERVER6, 53), .destination = end6(CLIENT, 4000), .size = 1300,
+                     .hop_limit = 63));
+}
+
+CASE(fragmented_echoes_have_no_counterpart) {
+    start(nat64);
+    inject(LAN, icmp6_echo(.source = CLIENT, .destination = SERVER6, .identifier = 0x4321));
+    discard(WAN);
+    inject(WAN, fragment4(icmp4_echo_reply(.source = SERVER, .destination = OUTSIDE,
+                                           .identifier = 0x4321, .size = 100),
+                          0, 64));
+    expect_nothing(ANYWHERE);
+    expect_drop("session.family_icmp", 1);
+}
+
+/* --- ICMP errors --- */
+
+/* Sends an error about what went out, and returns what comes in of it. */
+static void error_about(const struct frame *sent, struct ipv4 error) {
+    error.about = sent;
+    error.source = GATEWAY;
+    error.destination = OUTSIDE;
+    inject(WAN, frame_icmp4_error(error));
+}
+
+static struct frame *error6(unsigned type, unsigned code, uint32_t rest, unsigned size) {
+    return icmp6_error(.source = GATEWAY6, .destination = CLIENT, .type = type, .code = code,
+                       .rest = rest, .hop_limit = 63, .traffic_class = 0xc0,
+                       .about = udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53),
+                                     .size = size, .hop_limit = 63));
+}
+
+CASE(errors_from_ipv4_reach_the_client) {
+    static const struct {
+        unsigned type, code;
+        uint32_t rest;
+        unsigned type6, code6;
+        uint32_t rest6;
+    } errors[] = {
+        {V4_UNREACHABLE, 0, 0, V6_UNREACHABLE, 0, 0},
+        {V4_UNREACHABLE, 1, 0, V6_UNREACHABLE, 0, 0},
+        {V4_UNREACHABLE, 2, 0, V6_PARAMETER, 1, 6},
+        {V4_UNREACHABLE, 3, 0, V6_UNREACHABLE, V6_NO_PORT, 0},
+        {V4_UNREACHABLE, V4_TOO_BIG, 1400, V6_TOO_BIG, 0, 1420},
+        {V4_UNREACHABLE, V4_TOO_BIG, 600, V6_TOO_BIG, 0, 1280},
+        {V4_UNREACHABLE, 5, 0, V6_UNREACHABLE, 0, 0},
+        {V4_UNREACHABLE, 9, 0, V6_UNREACHABLE, 1, 0},
+        {V4_UNREACHABLE, 10, 0, V6_UNREACHABLE, 1, 0},
+        {V4_UNREACHABLE, 13, 0, V6_UNREACHABLE, 1, 0},
+        {V4_UNREACHABLE, 15, 0, V6_UNREACHABLE, 1, 0},
+        {V4_TIME_EXCEEDED, 0, 0, V6_TIME_EXCEEDED, 0, 0},
+        {V4_TIME_EXCEEDED, 1, 0, V6_TIME_EXCEEDED, 1, 0},
+        {V4_PARAMETER, 0, 8u << 24, V6_PARAMETER, 0, 7},
+        {V4_PARAMETER, 0, 12u << 24, V6_PARAMETER, 0, 8},
+        {V4_PARAMETER, 0, 16u << 24, V6_PARAMETER, 0, 24},
+    };
+    struct frame *sent;
+
+    start(nat64);
+    inject(LAN, udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53), .size = 300));
+    sent = take_one(WAN);
+    for (unsigned i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+        error_about(
+            sent,
+            (struct ipv4){.type = errors[i].type, .code = errors[i].code, .rest = errors[i].rest});
+        expect(LAN, error6(errors[i].type6, errors[i].code6, errors[i].rest6, 300));
+    }
+    error_about(sent, (struct ipv4){.type = V4_UNREACHABLE, .code = 14});
+    error_about(sent, (struct ipv4){.type = V4_PARAMETER, .rest = 10u << 24});
+    expect_nothing(ANYWHERE);
+    expect_drop("session.family_icmp", 2);
+}
+
+/* RFC 1191 section 7: the MTU of a router that names none is guessed. */
+CASE(an_error_without_an_mtu) {
+    struct frame *sent;
+
+    start(nat64);
+    inject(LAN, udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53), .size = 1400));
+    sent = take_one(WAN);
+    error_about(sent, (struct ipv4){.type = V4_UNREACHABLE, .code = V4_TOO_BIG, .quote = 64});
+    inject(LAN, udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53)));
+    require(take_one(WAN) != NULL, "the session is gone");
+    require(memcmp(take_one(LAN)->bytes + IP6_PAYLOAD, "\x02\x00", 2) == 0, "not too big");
+}
+
+CASE(errors_about_tcp_and_echo) {
+    struct frame *sent;
+
+    start(nat64);
+    inject(LAN,
+           tcp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 80), .tcp_flags = SYN));
+    sent = take_one(WAN);
+    error_about(sent, (struct ipv4){.type = V4_UNREACHABLE, .code = 1});
+    expect(LAN,
+           icmp6_error(.source = GATEWAY6, .destination = CLIENT, .type = V6_UNREACHABLE,
+                       .hop_limit = 63, .traffic_class = 0xc0,
+                       .about = tcp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 80),
+                                     .tcp_flags = SYN, .hop_limit = 63)));
+    inject(LAN, icmp6_echo(.source = CLIENT, .destination = SERVER6, .identifier = 5, .size = 50));
+    sent = take_one(WAN);
+    error_about(sent, (struct ipv4){.type = V4_TIME_EXCEEDED});
+    expect(LAN, icmp6_error(.source = GATEWAY6, .destination = CLIENT, .type = V6_TIME_EXCEEDED,
+                            .hop_limit = 63, .traffic_class = 0xc0,
+                            .about = icmp6_echo(.source = CLIENT, .destination = SERVER6,
+                                                .identifier = 5, .size = 50, .hop_limit = 63)));
+}
+
+/* Of a long packet no more is quoted than fits into 1280 bytes (RFC 4443 section 2.4 (c)). */
+CASE(a_long_quote_is_cut) {
+    struct frame *sent, *found;
+
+    start(nat64);
+    inject(LAN, udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53), .size = 1400));
+    sent = take_one(WAN);
+    error_about(sent, (struct ipv4){.type = V4_UNREACHABLE, .code = 3, .quote = 1400});
+    found = take_one(LAN);
+    require(found->length == 14 + 1280, "%u bytes", found->length);
+}
+
+CASE(errors_from_the_client_reach_the_server) {
+    static const struct {
+        unsigned type6, code6;
+        uint32_t rest6;
+        unsigned type, code;
+        uint32_t rest;
+    } errors[] = {
+        {V6_UNREACHABLE, 0, 0, V4_UNREACHABLE, 1, 0},
+        {V6_UNREACHABLE, 1, 0, V4_UNREACHABLE, 10, 0},
+        {V6_UNREACHABLE, 3, 0, V4_UNREACHABLE, 1, 0},
+        {V6_UNREACHABLE, V6_NO_PORT, 0, V4_UNREACHABLE, 3, 0},
+        {V6_TOO_BIG, 0, 1400, V4_UNREACHABLE, V4_TOO_BIG, 1380},
+        {V6_TIME_EXCEEDED, 0, 0, V4_TIME_EXCEEDED, 0, 0},
+        {V6_PARAMETER, 1, 6, V4_UNREACHABLE, 2, 0},
+        {V6_PARAMETER, 0, 7, V4_PARAMETER, 0, 8u << 24},
+        {V6_PARAMETER, 0, 24, V4_PARAMETER, 0, 16u << 24},
+    };
+    struct frame *sent;
+
+    start(nat64);
+    open_udp();
+    inject(WAN, udp4(.source = SERVER ":53", .destination = OUTSIDE ":4000", .size = 100));
+    sent = take_one(LAN);
+    for (unsigned i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+        inject(LAN, icmp6_error(.source = CLIENT, .destination = SERVER6, .type = errors[i].type6,
+                                .code = errors[i].code6, .rest = errors[i].rest6, .about = sent));
+        expect_ipv4(
+            WAN,
+            patch(icmp4_error(.source = OUTSIDE, .destination = SERVER, .type = errors[i].type,
+                              .code = errors[i].code, .rest = errors[i].rest, .ttl = 63,
+                              .about = udp4(.source = SERVER ":53", .destination = OUTSIDE ":4000",
+                                            .size = 100, .ttl = 63)),
+                  IP + 1, "00"));
+    }
+    inject(LAN, icmp6_error(.source = CLIENT, .destination = SERVER6, .type = V6_PARAMETER,
+                            .code = 2, .about = sent));
+    expect_nothing(ANYWHERE);
+    expect_drop("session.family_icmp", 1);
+}
+
+/* Whoever on the inside it is: outside they are all one. */
+CASE(a_router_on_the_inside_does_not_show) {
+    struct frame *sent;
+
+    start(nat64);
+    open_udp();
+    inject(WAN, udp4(.source = SERVER ":53", .destination = OUTSIDE ":4000"));
+    sent = take_one(LAN);
+    inject(LAN, icmp6_error(.source = SECOND, .destination = SERVER6, .type = V6_TIME_EXCEEDED,
+                            .about = sent));
+    expect_ipv4(WAN, patch(icmp4_error(.source = OUTSIDE, .destination = SERVER,
+                                       .type = V4_TIME_EXCEEDED, .ttl = 63,
+                                       .about = udp4(.source = SERVER ":53",
+                                                     .destination = OUTSIDE ":4000", .ttl = 63)),
+                           IP + 1, "00"));
+}
+
+/* --- the router's own errors, about packets as their sender knows them --- */
+
+CASE(hops_that_run_out) {
+    enum { QUOTED = IP4_PAYLOAD + 8 };
+    struct frame *found, *expected;
+
+    start(nat64);
+    inject(LAN,
+           udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53), .hop_limit = 1));
+    expect(LAN,
+           icmp6_error(.source = "2001:db8:1::1", .destination = CLIENT, .type = V6_TIME_EXCEEDED,
+                       .about = udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53),
+                                     .hop_limit = 1)));
+    expect_drop("local.time_exceeded", 1);
+    open_udp();
+    inject(WAN, udp4(.source = SERVER ":53", .destination = OUTSIDE ":4000", .ttl = 1));
+    found = take_one(WAN);
+    expected = ether(icmp4_error(.source = OUTSIDE, .destination = SERVER, .type = V4_TIME_EXCEEDED,
+                                 .about = udp4(.source = SERVER ":53",
+                                               .destination = OUTSIDE ":4000", .ttl = 1)),
+                     HOST_WAN, ROUTER_WAN);
+    /* It went through IPv6, which keeps no identification: the quote has another. */
+    memcpy(expected->bytes + QUOTED + 4, found->bytes + QUOTED + 4, 2);
+    memcpy(expected->bytes + QUOTED + 10, found->bytes + QUOTED + 10, 2);
+    require(frame_equal(expected, found), "another error");
+    require(fold16(sum16(0, found->bytes + QUOTED, 20)) == 0xffff, "a wrong checksum in the quote");
+    expect_drop("local.time_exceeded", 1);
+    inject(LAN, udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53),
+                     .hop_limit = 1)); /* of a session that there is */
+    expect(LAN,
+           icmp6_error(.source = "2001:db8:1::1", .destination = CLIENT, .type = V6_TIME_EXCEEDED,
+                       .about = udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53),
+                                     .hop_limit = 1)));
+    expect_drop("local.time_exceeded", 1);
+}
+
+/* Each learns what fits for its own packets: 20 bytes more or less. */
+CASE(path_mtu) {
+    const char *const small =
+        text("{'interfaces': {'lan': {" LAN_PORT ", " LAN_ADDRESSES ", 'mtu': 1400},"
+             "'wan': {" WAN_PORT ", " WAN_ADDRESSES ", 'mtu': 1300}}," NEIGHBOURS
+             "'routes': [" DEFAULT_ROUTES "], 'nat': {'nat64': [{" RULE "}]}," UNLIMITED "}");
+    struct frame *large =
+        udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53), .size = 1300);
+    struct frame *large4 = udp4(.source = SERVER ":53", .destination = OUTSIDE ":4000",
+                                .size = 1400, .fragment = DONT_FRAGMENT);
+
+    start(small);
+    open_udp();
+    inject(LAN, large);
+    expect(LAN, icmp6_error(.source = "2001:db8:1::1", .destination = CLIENT, .type = V6_TOO_BIG,
+                            .rest = 1320, .about = large));
+    expect_drop("local.too_big", 1);
+    inject(WAN, large4);
+    expect(WAN, icmp4_error(.source = OUTSIDE, .destination = SERVER, .type = V4_UNREACHABLE,
+                            .code = V4_TOO_BIG, .rest = 1380, .about = large4));
+    expect_drop("local.too_big", 1);
+}
+
+/* --- who may --- */
+
+CASE(the_firewall_sees_the_ipv6_packet) {
+    start(ROUTER("'nat': {'nat64': [{" RULE "}]}, 'firewall': {'default': 'drop', 'rules': ["
+                 "{'name': 'no', 'in': 'lan', 'destination': '64:ff9b:1::203.0.113.128/121',"
+                 "'action': 'drop'},"
+                 "{'name': 'out', 'in': 'lan', 'out': 'wan', 'source': '" CLIENT "/128',"
+                 "'action': 'accept'}]}"));
+    open_udp();
+    inject(WAN, udp4(.source = SERVER ":53", .destination = OUTSIDE ":4000"));
+    expect(LAN,
+           udp6(.source = end6(SERVER6, 53), .destination = end6(CLIENT, 4000), .hop_limit = 63));
+    inject(LAN, udp6(.source = end6(SECOND, 4000), .destination = end6(SERVER6, 53)));
+    expect_nothing(ANYWHERE);
+    expect_drop("firewall.default", 1);
+    inject(LAN,
+           udp6(.source = end6(CLIENT, 4000), .destination = end6("64:ff9b:1::203.0.113.200", 53)));
+    expect_nothing(ANYWHERE);
+    expect_drop("firewall.rule", 1);
+}
+
+/* RFC 6052 section 3.1: private networks are not to be had by the well-known prefix. */
+CASE(the_well_known_prefix_is_for_global_addresses) {
+    start(rule("'prefix': '64:ff9b::/96', 'out': 'wan', 'to': 'interface'"));
+    inject(LAN, udp6(.source = end6(CLIENT, 4000), .destination = end6("64:ff9b::10.0.0.1", 53)));
+    inject(LAN,
+           udp6(.source = end6(CLIENT, 4000), .destination = end6("64:ff9b::192.168.1.1", 53)));
+    inject(LAN, udp6(.source = end6(CLIENT, 4000), .destination = end6("64:ff9b::127.0.0.1", 53)));
+    inject(LAN, udp6(.source = end6(CLIENT, 4000), .destination = end6("64:ff9b::224.0.0.1", 53)));
+    expect_nothing(ANYWHERE);
+    expect_drop("nat.nat64_destination", 4);
+    inject(LAN, udp6(.source = end6(CLIENT, 4000), .destination = end6("64:ff9b::9.9.9.9", 53)));
+    expect_ipv4(WAN, udp4(.source = OUTSIDE ":4000", .destination = "9.9.9.9:53", .ttl = 63));
+}
+
+CASE(neither_the_router_nor_other_protocols) {
+    start(nat64);
+    inject(LAN,
+           udp6(.source = end6(CLIENT, 1), .destination = end6("64:ff9b:1::198.51.100.1", 53)));
+    inject(LAN,
+           udp6(.source = end6(CLIENT, 1), .destination = end6("64:ff9b:1::198.51.100.255", 53)));
+    expect_nothing(ANYWHERE);
+    expect_drop("nat.nat64_destination", 2);
+    inject(LAN, ip6(.source = CLIENT, .destination = SERVER6, .protocol = 47, .size = 20));
+    expect_nothing(ANYWHERE);
+    expect_drop("nat.nat64_protocol", 1);
+    /* Without a session an error goes nowhere, and not to the IPv6 default route. */
+    inject(LAN,
+           icmp6_error(.source = CLIENT, .destination = SERVER6, .type = V6_UNREACHABLE,
+                       .about = udp6(.source = end6(SERVER6, 1), .destination = end6(CLIENT, 1))));
+    expect_nothing(ANYWHERE);
+    expect_drop("nat.no_mapping", 1);
+}
+
+CASE(where_no_rule_leads) {
+    start(rule(
+        RULE
+        ", 'source': '2001:db8:1::10/128', 'protocol': 'udp', 'destination': '203.0.113.0/24'"));
+    open_udp();
+    inject(LAN, udp6(.source = end6(SECOND, 4000), .destination = end6(SERVER6, 53)));
+    inject(LAN,
+           tcp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53), .tcp_flags = SYN));
+    inject(LAN,
+           udp6(.source = end6(CLIENT, 4000), .destination = end6("64:ff9b:1::198.51.100.9", 5)));
+    expect_nothing(ANYWHERE);
+    expect_drop("nat.nat64_no_rule", 3);
+}
+
+/* --- mappings: RFC 6146 section 3.5 --- */
+
+CASE(mappings_are_endpoint_independent) {
+    struct frame *found;
+
+    start(nat64);
+    open_udp();
+    inject(LAN,
+           udp6(.source = end6(CLIENT, 4000), .destination = end6("64:ff9b:1::203.0.113.2", 99)));
+    expect_ipv4(WAN, udp4(.source = OUTSIDE ":4000", .destination = "203.0.113.2:99", .ttl = 63));
+    require(nat_mapping_count() == 1, "%u mappings", nat_mapping_count());
+    inject(LAN, udp6(.source = end6(SECOND, 4000), .destination = end6(SERVER6, 53)));
+    found = take_one(WAN);
+    require(source_port(found) != 4000, "two have the same port");
+    require((source_port(found) & 1) == 0, "the parity is lost");
+    require(nat_mapping_count() == 2, "%u mappings", nat_mapping_count());
+    /* Filtering is endpoint-dependent. */
+    inject(WAN, udp4(.source = "203.0.113.3:53", .destination = OUTSIDE ":4000"));
+    expect(WAN,
+           icmp4_error(.source = OUTSIDE, .destination = "203.0.113.3", .type = V4_UNREACHABLE,
+                       .code = 3,
+                       .about = udp4(.source = "203.0.113.3:53", .destination = OUTSIDE ":4000")));
+    expect_drop("local.no_listener", 1);
+    rpc("session.flush", "{}");
+    advance(3000);
+    require(nat_mapping_count() == 0 && nat_mapping_ports_taken() == 0, "%u mappings, %u ports",
+            nat_mapping_count(), nat_mapping_ports_taken());
+}
+
+CASE(anybody_may_send_to_an_open_mapping) {
+    start(rule(RULE ", 'filtering': 'endpoint_independent'"));
+    open_udp();
+    inject(WAN, udp4(.source = "203.0.113.3:77", .destination = OUTSIDE ":4000"));
+    expect(LAN, udp6(.source = end6("64:ff9b:1::203.0.113.3", 77),
+                     .destination = end6(CLIENT, 4000), .hop_limit = 63));
+    inject(LAN,
+           udp6(.source = end6(CLIENT, 4000), .destination = end6("64:ff9b:1::203.0.113.3", 77)));
+    expect_ipv4(WAN, udp4(.source = OUTSIDE ":4000", .destination = "203.0.113.3:77", .ttl = 63));
+}
+
+CASE(endpoint_dependent_mappings_share_ports) {
+    unsigned port;
+
+    start(rule(RULE ", 'mapping': 'endpoint_dependent'"));
+    open_udp();
+    inject(LAN,
+           udp6(.source = end6(SECOND, 4000), .destination = end6("64:ff9b:1::203.0.113.2", 53)));
+    require(source_port(take_one(WAN)) == 4000, "the port is not shared");
+    inject(LAN, udp6(.source = end6(SECOND, 4000), .destination = end6(SERVER6, 53)));
+    port = source_port(take_one(WAN));
+    require(port != 4000, "two sessions have the same port");
+    inject(WAN, udp4(.source = SERVER ":53", .destination = text(OUTSIDE ":%u", port)));
+    expect(LAN,
+           udp6(.source = end6(SERVER6, 53), .destination = end6(SECOND, 4000), .hop_limit = 63));
+}
+
+CASE(pools_and_source_nat_beside_it) {
+    start(ROUTER(
+        "'nat': {'nat64': [{'prefix': '64:ff9b:1::/96', 'out': 'wan', 'to': '198.51.100.50'}],"
+        "'source': [{'out': 'wan', 'source': '192.168.1.0/24', 'to': '198.51.100.50'}]}"));
+    inject(LAN, udp4(.source = "192.168.1.10:4000", .destination = SERVER ":53"));
+    expect(WAN, udp4(.source = "198.51.100.50:4000", .destination = SERVER ":53", .ttl = 63));
+    inject(LAN, udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53)));
+    require(source_port(take_one(WAN)) != 4000, "a host of IPv4 has that port");
+    inject(WAN, arp_request(.sender = "198.51.100.2", .sender_mac = HOST_WAN,
+                            .target = "198.51.100.50"));
+    expect(WAN, ether(arp_reply(.sender = "198.51.100.50", .sender_mac = ROUTER_WAN,
+                                .target = "198.51.100.2", .target_mac = HOST_WAN),
+                      HOST_WAN, ROUTER_WAN));
+}
+
+/* All lengths of RFC 6052 section 2.2; 203.0.113.1 is cb 00 71 01. */
+CASE(prefixes_of_all_lengths) {
+    static const struct {
+        const char *prefix, *server;
+    } lengths[] = {
+        {"2001:db8::/32", "2001:db8:cb00:7101::"},
+        {"2001:db8:100::/40", "2001:db8:1cb:71:1::"},
+        {"2001:db8:122::/48", "2001:db8:122:cb00:71:100::"},
+        {"2001:db8:122:300::/56", "2001:db8:122:3cb:0:7101::"},
+        {"2001:db8:122:344::/64", "2001:db8:122:344:cb:71:100::"},
+        {"2001:db8:122:344::/96", "2001:db8:122:344::203.0.113.1"},
+    };
+
+    for (unsigned i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+        struct frame *sent;
+
+        start(rule(text("'prefix': '%s', 'out': 'wan', 'to': 'interface'", lengths[i].prefix)));
+        inject(LAN, udp6(.source = end6(CLIENT, 4000), .destination = end6(lengths[i].server, 53)));
+        sent = expect_ipv4(WAN,
+                           udp4(.source = OUTSIDE ":4000", .destination = SERVER ":53", .ttl = 63));
+        inject(WAN, udp4(.source = SERVER ":53", .destination = OUTSIDE ":4000"));
+        expect(LAN, udp6(.source = end6(lengths[i].server, 53), .destination = end6(CLIENT, 4000),
+                         .hop_limit = 63));
+        inject(WAN, icmp4_error(.source = SERVER, .destination = OUTSIDE, .type = V4_UNREACHABLE,
+                                .code = 3, .about = sent));
+        expect(LAN, icmp6_error(.source = lengths[i].server, .destination = CLIENT,
+                                .type = V6_UNREACHABLE, .code = V6_NO_PORT, .hop_limit = 63,
+                                .traffic_class = 0xc0,
+                                .about = udp6(.source = end6(CLIENT, 4000),
+                                              .destination = end6(lengths[i].server, 53),
+                                              .hop_limit = 63)));
+    }
+}
+
+/* --- changes --- */
+
+CASE(another_pool_ends_the_sessions) {
+    start(nat64);
+    open_udp();
+    apply(rule("'prefix': '64:ff9b:1::/96', 'out': 'wan', 'to': '198.51.100.60'"));
+    advance(1000);
+    inject(LAN, udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53)));
+    expect_ipv4(WAN, udp4(.source = "198.51.100.60:4000", .destination = SERVER ":53", .ttl = 63));
+}
+
+CASE(a_reload_keeps_the_sessions) {
+    start(nat64);
+    open_udp();
+    apply(ROUTER("'nat': {'nat64': [{" RULE "}]}, 'firewall': {'default': 'drop', 'rules': ["
+                 "{'name': 'out', 'in': 'lan', 'out': 'wan', 'destination': '64:ff9b:1::/96',"
+                 "'action': 'accept'}]}"));
+    advance(1000);
+    inject(WAN, udp4(.source = SERVER ":53", .destination = OUTSIDE ":4000"));
+    expect(LAN,
+           udp6(.source = end6(SERVER6, 53), .destination = end6(CLIENT, 4000), .hop_limit = 63));
+}
+
+CASE(what_session_list_and_nat_list_say) {
+    const char *list;
+
+    start(nat64);
+    open_udp();
+    list = rpc("session.list", "{}");
+    require(strstr(list, "'family':'ipv6'"), "%s", list);
+    require(strstr(list, "'source':{'address':'" CLIENT "','port':4000}"), "%s", list);
+    require(strstr(list, "'translated_source':{'address':'" OUTSIDE "','port':4000}"), "%s", list);
+    require(strstr(list, "'translated_destination':{'address':'" SERVER "','port':53}"), "%s",
+            list);
+    list = rpc("nat.list", "{}");
+    require(strstr(list, "'prefix':'64:ff9b:1::/96'"), "%s", list);
+}
+
+CASE(wrong_rules_are_refused) {
+    static const char *const wrong[] = {
+        "'prefix': '64:ff9b::/95', 'out': 'wan', 'to': 'interface'",
+        "'prefix': '2001:db8:0:0:100::/96', 'out': 'wan', 'to': 'interface'",
+        "'prefix': '10.0.0.0/8', 'out': 'wan', 'to': 'interface'",
+        "'prefix': '64:ff9b::/96', 'out': 'nowhere', 'to': 'interface'",
+        "'prefix': '64:ff9b::/96', 'out': 'wan', 'to': 'none'",
+        "'prefix': '64:ff9b::/96', 'out': 'wan', 'to': 'interface', 'protocol': 'gre'",
+        "'prefix': '64:ff9b::/96', 'out': 'wan'",
+        "'prefix': '64:ff9b::/96', 'out': 'wan', 'to': 'interface', 'port_block': 64",
+        RULE "}, {" RULE,
+    };
+
+    start(nat64);
+    for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+        apply_fails(rule(wrong[i]));
+}
+
+HARNESS_MAIN()
