@@ -1114,6 +1114,177 @@ CASE(fragments_from_one_vrf_into_another) {
     expect(LAN, fragment4(out, 1000, 1000));
 }
 
+/* The same networks twice: lan and wan in the VRF default, dmz and isp in blue. */
+#define TWO_NETWORKS(nat)                                                      \
+    "{'vrfs': {'blue': {'table': 7}}, 'interfaces': {"                         \
+    "'lan': {" LAN_PORT ", 'addresses': ['192.168.1.1/24']},"                  \
+    "'wan': {" WAN_PORT ", 'addresses': ['198.51.100.1/24']},"                 \
+    "'dmz': {" DMZ_PORT ", 'addresses': ['192.168.1.1/24'], 'vrf': 'blue'},"   \
+    "'isp': {" ISP_PORT ", 'addresses': ['198.51.100.1/24'], 'vrf': 'blue'}}," \
+    "'neighbours': ["                                                          \
+    "{'interface': 'lan', 'address': '" INSIDE "', 'mac': '" HOST_LAN "'},"    \
+    "{'interface': 'lan', 'address': '" SECOND "', 'mac': '" HOST_LAN "'},"    \
+    "{'interface': 'dmz', 'address': '" INSIDE "', 'mac': '" HOST_DMZ "'},"    \
+    "{'interface': 'wan', 'address': '198.51.100.2', 'mac': '" HOST_WAN "'},"  \
+    "{'interface': 'wan', 'address': '" POOLED "', 'mac': '" HOST_WAN "'},"    \
+    "{'interface': 'isp', 'address': '198.51.100.2', 'mac': '" HOST_ISP "'}]," \
+    "'routes': [{'prefix': '0.0.0.0/0', 'via': '198.51.100.2'},"               \
+    "{'prefix': '0.0.0.0/0', 'vrf': 'blue', 'via': '198.51.100.2'}],"          \
+    "'nat': {" nat "}," UNLIMITED "}"
+
+static void is_asked_for(enum place place, const char *mac, const char *host_mac,
+                         const char *address, bool answered) {
+    inject(place, arp_request(.sender = "198.51.100.2", .sender_mac = host_mac, .target = address));
+    if (answered)
+        expect(place, arp_reply(.sender = address, .sender_mac = mac, .target = "198.51.100.2",
+                                .target_mac = host_mac));
+    expect_nothing(ANYWHERE);
+    forget_drops();
+}
+
+/* Each VRF has ports of its own, its own mappings, and its own idea of who may send to them. */
+CASE(one_pool_address_in_two_vrfs) {
+    struct frame *inside = udp4(.source = INSIDE ":5000", .destination = SERVER ":53");
+    struct frame *outside = udp4(.source = POOLED ":5000", .destination = SERVER ":53", .ttl = 63);
+    struct frame *answer = udp4(.source = SERVER ":53", .destination = POOLED ":5000");
+    struct frame *came = udp4(.source = SERVER ":53", .destination = INSIDE ":5000", .ttl = 63);
+    struct frame *stranger = udp4(.source = OTHER_SERVER ":99", .destination = POOLED ":5000");
+    unsigned other;
+
+    start(TWO_NETWORKS("'source': [{'out': 'wan', 'to': '" POOLED
+                       "'}, {'out': 'isp', 'to': '" POOLED
+                       "', 'filtering': 'endpoint_independent'}]"));
+    is_asked_for(WAN, ROUTER_WAN, HOST_WAN, POOLED, true);
+    is_asked_for(ISP, ROUTER_ISP, HOST_ISP, POOLED, true);
+    inject(LAN, inside);
+    expect(WAN, outside);
+    /* The port is free in the other VRF: nothing there belongs to the mapping of this one. */
+    inject(ISP, answer);
+    expect_nothing(ANYWHERE);
+    expect_drop("nat.no_mapping", 1);
+    inject(DMZ, inside);
+    expect(ISP, outside);
+    mappings_are_right(2);
+    for (unsigned i = 0; i < 3; i++) {
+        inject(WAN, answer);
+        inject(ISP, answer);
+        expect(LAN, came);
+        expect(DMZ, came);
+        inject(LAN, inside);
+        inject(DMZ, inside);
+        expect(WAN, outside);
+        expect(ISP, outside);
+    }
+    inject(WAN, icmp4_error(.source = SERVER, .destination = POOLED, .type = UNREACHABLE,
+                            .code = PORT_UNREACHABLE, .about = outside));
+    expect(LAN, icmp4_error(.source = SERVER, .destination = INSIDE, .type = UNREACHABLE,
+                            .code = PORT_UNREACHABLE, .about = hop(inside), .ttl = 63));
+    inject(ISP, icmp4_error(.source = SERVER, .destination = POOLED, .type = UNREACHABLE,
+                            .code = PORT_UNREACHABLE, .about = outside));
+    expect(DMZ, icmp4_error(.source = SERVER, .destination = INSIDE, .type = UNREACHABLE,
+                            .code = PORT_UNREACHABLE, .about = hop(inside), .ttl = 63));
+    /* Only blue is open to strangers. */
+    inject(ISP, stranger);
+    expect(DMZ, udp4(.source = OTHER_SERVER ":99", .destination = INSIDE ":5000", .ttl = 63));
+    inject(WAN, stranger);
+    expect_nothing(ANYWHERE);
+    expect_drop("nat.no_mapping", 1);
+    /* A port that is taken in one of them. */
+    other = open_udp(SECOND, 5000, SERVER ":53");
+    require(other != 0 && other != 5000, "5000 became %u", other);
+    inject(ISP, udp4(.source = SERVER ":53", .destination = end(POOLED, other)));
+    expect_nothing(ANYWHERE);
+    expect_drop("nat.no_mapping", 1);
+    mappings_are_right(3);
+    /* What ends in one of them goes on in the other. */
+    rpc("session.flush", "{'vrf': 'blue'}");
+    advance(3000);
+    mappings_are_right(2);
+    inject(WAN, answer);
+    expect(LAN, came);
+    inject(ISP, answer);
+    expect_nothing(ANYWHERE);
+    expect_drop("nat.no_mapping", 1);
+}
+
+/* In the other VRF the outside address is somebody else's, and so is the inside one. */
+CASE(a_static_translation_of_a_vrf_acts_only_there) {
+    start(TWO_NETWORKS(
+        "'source': [{'out': 'wan', 'to': 'interface'}], 'static': [{'outside': '" POOLED
+        "', 'inside': '" INSIDE "', 'interface': 'isp'}]"));
+    is_asked_for(WAN, ROUTER_WAN, HOST_WAN, POOLED, false);
+    is_asked_for(ISP, ROUTER_ISP, HOST_ISP, POOLED, true);
+    for (unsigned i = 0; i < 3; i++) {
+        inject(DMZ, udp4(.source = INSIDE ":99", .destination = SERVER ":53"));
+        expect(ISP, udp4(.source = POOLED ":99", .destination = SERVER ":53", .ttl = 63));
+        inject(ISP, udp4(.source = SERVER ":53", .destination = POOLED ":99"));
+        expect(DMZ, udp4(.source = SERVER ":53", .destination = INSIDE ":99", .ttl = 63));
+        inject(ISP, tcp4(.source = SERVER ":5000", .destination = POOLED ":22", .tcp_flags = SYN));
+        expect(DMZ, tcp4(.source = SERVER ":5000", .destination = INSIDE ":22", .tcp_flags = SYN,
+                         .ttl = 63));
+
+        inject(LAN, udp4(.source = INSIDE ":5000", .destination = SERVER ":53"));
+        expect(WAN, udp4(.source = OUTSIDE ":5000", .destination = SERVER ":53", .ttl = 63));
+        inject(WAN, udp4(.source = SERVER ":53", .destination = OUTSIDE ":5000"));
+        expect(LAN, udp4(.source = SERVER ":53", .destination = INSIDE ":5000", .ttl = 63));
+        inject(LAN, udp4(.source = INSIDE ":5000", .destination = POOLED ":53"));
+        expect(WAN, udp4(.source = OUTSIDE ":5000", .destination = POOLED ":53", .ttl = 63));
+    }
+    /* From the outside of the other one it is routed as if there were no such rule. */
+    inject(WAN, udp4(.source = SERVER ":7000", .destination = POOLED ":22"));
+    expect(WAN, udp4(.source = OUTSIDE ":7000", .destination = POOLED ":22", .ttl = 63));
+}
+
+/* --- errors between VRFs --- */
+
+static const char *const between_vrfs =
+    "{'vrfs': {'blue': {'table': 7}}, 'interfaces': {"
+    "'lan': {" LAN_PORT ", " LAN_ADDRESSES ", 'vrf': 'blue'},"
+    "'wan': {" WAN_PORT ", " WAN_ADDRESSES "}, 'dmz': {" DMZ_PORT ", " DMZ_ADDRESSES "}},"
+    "'neighbours': [" LAN_NEIGHBOURS "," WAN_NEIGHBOURS "," DMZ_NEIGHBOURS "],"
+    "'routes': [" DEFAULT_ROUTES ", {'prefix': '0.0.0.0/0', 'vrf': 'blue', 'via':"
+    "'198.51.100.2', 'interface': 'wan'}],"
+    "'nat': {'source': [" MASQUERADE "]}," UNLIMITED "}";
+
+/* The others of its burst stay in their VRF, whichever packet of the burst it is: each would go to
+ * the WAN in the other one. */
+CASE(an_error_between_vrfs_in_a_burst_of_plain_packets) {
+    enum { BURST = 64 };
+    struct frame *inside = udp4(.source = INSIDE ":5000", .destination = SERVER ":53", .ttl = 63);
+    struct frame *outside = udp4(.source = OUTSIDE ":5000", .destination = SERVER ":53", .ttl = 63);
+    struct frame *error =
+        icmp4_error(.source = "198.51.100.9", .destination = OUTSIDE, .type = UNREACHABLE,
+                    .code = TOO_BIG, .rest = 1400, .about = outside);
+
+    start(between_vrfs);
+    open_udp(INSIDE, 5000, SERVER ":53");
+    for (unsigned i = 0; i < BURST; i++) {
+        inject(DMZ, udp4(.source = end("10.3.0.10", 3000 + i), .destination = SERVER ":53"));
+        expect(WAN,
+               udp4(.source = end("10.3.0.10", 3000 + i), .destination = SERVER ":53", .ttl = 63));
+    }
+    for (unsigned at = 0; at < BURST; at += at % 2 ? 30 : 1) {
+        /* Packets of sessions, and in the second round ones that open their own. */
+        for (unsigned round = 0; round < 2; round++) {
+            for (unsigned i = 0; i < BURST; i++)
+                inject(WAN, i == at ? error
+                                    : udp4(.source = end(SERVER, 53 + round * (at + 1)),
+                                           .destination = end("10.3.0.10", 3000 + i), .size = i));
+            expect(LAN,
+                   icmp4_error(.source = "198.51.100.9", .destination = INSIDE, .type = UNREACHABLE,
+                               .code = TOO_BIG, .rest = 1400, .about = inside, .ttl = 63));
+            for (unsigned i = 0; i < BURST; i++) {
+                if (i != at)
+                    expect(DMZ,
+                           udp4(.source = end(SERVER, 53 + round * (at + 1)),
+                                .destination = end("10.3.0.10", 3000 + i), .size = i, .ttl = 63));
+            }
+            expect_nothing(ANYWHERE);
+        }
+    }
+    expect_no_drops();
+}
+
 /* --- what must not get out --- */
 
 CASE(what_cannot_be_translated_does_not_leak) {
