@@ -1,7 +1,10 @@
 /* Translation of addresses and ports. Frames are expected to the byte, so every checksum is
  * compared with one that is worked out anew. */
+#include <rte_mbuf.h>
 #include <stdio.h>
 
+#include "core/packet.h"
+#include "core/worker.h"
 #include "harness.h"
 #include "nat/nat_mapping.h"
 
@@ -432,6 +435,57 @@ CASE(rules_by_destination_have_their_own_mappings) {
     expect(WAN, udp4(.source = POOLED ":5000", .destination = SERVER ":53", .ttl = 63));
     inject(LAN, udp4(.source = INSIDE ":5000", .destination = OTHER_SERVER ":53"));
     expect(WAN, udp4(.source = OUTSIDE ":5000", .destination = OTHER_SERVER ":53", .ttl = 63));
+}
+
+/* --- the router's own host --- */
+
+/* A packet of it, as a twin takes it from Linux. */
+static void from_host(const struct frame *frame) {
+    struct rte_mbuf *mbuf = harness_mbuf(WAN, frame, 0, 0);
+
+    *packet_meta(mbuf) = (struct packet_meta){.flags = PACKET_FROM_HOST,
+                                              .l3_offset = IP,
+                                              .l4_protocol = frame->bytes[IP + 9],
+                                              .l4_offset = IP4_PAYLOAD};
+    control_route(mbuf);
+}
+
+/* It would reach the host, if there were a twin. */
+static void is_for_host(const char *source, const char *destination) {
+    struct frame *frame = udp4(.source = source, .destination = destination);
+
+    inject(WAN, frame);
+    expect(WAN, icmp4_error(.source = OUTSIDE, .destination = SERVER, .type = UNREACHABLE,
+                            .code = PORT_UNREACHABLE, .about = frame));
+    expect_drop("local.no_listener", 1);
+}
+
+/* Somebody talks to a server of the host, and the client inside wants just these ports. */
+CASE(a_mapping_meets_a_session_of_the_router) {
+    unsigned port;
+
+    start(masquerade);
+    is_for_host(SERVER ":53", OUTSIDE ":5000");
+    from_host(udp4(.source = OUTSIDE ":5000", .destination = SERVER ":53"));
+    expect(WAN, udp4(.source = OUTSIDE ":5000", .destination = SERVER ":53"));
+    port = open_udp(INSIDE, 5000, SERVER ":53");
+    require(port >= 1024 && port != 5000 && port % 2 == 0, "5000 became %u", port);
+    mappings_are_right(1);
+    for (unsigned i = 0; i < 3; i++) {
+        inject(WAN, udp4(.source = SERVER ":53", .destination = end(OUTSIDE, port)));
+        expect(LAN, udp4(.source = SERVER ":53", .destination = INSIDE ":5000", .ttl = 63));
+        require(open_udp(INSIDE, 5000, SERVER ":53") == port, "another port");
+        require(open_udp(INSIDE, 5000, OTHER_SERVER ":53") == port, "another port");
+        is_for_host(SERVER ":53", OUTSIDE ":5000");
+        from_host(udp4(.source = OUTSIDE ":5000", .destination = SERVER ":53"));
+        expect(WAN, udp4(.source = OUTSIDE ":5000", .destination = SERVER ":53"));
+    }
+    /* A mapping that others use is what it is. */
+    is_for_host(SERVER ":54", end(OUTSIDE, port));
+    inject(LAN, udp4(.source = INSIDE ":5000", .destination = SERVER ":54"));
+    expect_nothing(ANYWHERE);
+    expect_drop("nat.conflict", 1);
+    mappings_are_right(1);
 }
 
 /* --- filtering (RFC 4787 section 5) --- */
