@@ -16,7 +16,7 @@
 enum {
     MAPPING_NONE = 0,
     MAPPING_OPEN = 1 << 0, /* endpoint-independent filtering: anybody may send to it */
-    MAPPING_IPV6 = 1 << 1, /* the inside is IPv6 (RFC 6146): `inside` is not used */
+    MAPPING_IPV6 = 1 << 1, /* the inside is IPv6 (RFC 6146), and `inside` 0 */
 };
 
 /* The inside of a mapping with MAPPING_IPV6, and the prefix that its peers appear behind. */
@@ -25,7 +25,8 @@ struct nat_inside6 {
     uint8_t prefix_length;
 };
 
-/* Addresses and ports in network order. */
+/* Addresses and ports in network order. With an inside address of 0 it is the router's own host
+ * that uses the outside port: it is taken, and nothing is translated. */
 struct nat_mapping {
     uint32_t inside, outside;
     uint16_t inside_port, outside_port;

@@ -167,9 +167,10 @@ static bool choose_destination4(struct worker *worker, struct rte_mbuf *mbuf,
     mapping = number != MAPPING_NONE ? nat_mapping_get(number) : NULL;
     if (mapping && mapping->flags & MAPPING_IPV6 && mapping->flags & MAPPING_OPEN)
         return nat_enter_ipv6(worker, mbuf, miss, number);
-    if (mapping && !(mapping->flags & MAPPING_IPV6) && (mapping->flags & MAPPING_OPEN ||
-                    (mapping->outside_interface != meta->in_interface &&
-                     wants_source4(key, meta->in_interface, mapping->outside_interface)))) {
+    if (mapping && mapping->inside != 0 &&
+        (mapping->flags & MAPPING_OPEN ||
+         (mapping->outside_interface != meta->in_interface &&
+          wants_source4(key, meta->in_interface, mapping->outside_interface)))) {
         set_destination(miss, mapping->inside, mapping->inside_port);
         miss->mapping = number;
         remember_hairpin(worker, miss, meta->in_interface, mapping->outside_interface);
@@ -421,6 +422,26 @@ static bool choose_source(struct worker *worker, struct session_new *draft) {
                                                           : choose_source4(worker, draft);
 }
 
+/* Where no mappings are made, or one has the port already, nothing is kept: the keys of the answers
+ * tell both sessions apart. What others begin with the host takes no port, since anybody could take
+ * them all so. */
+static void keep_port(struct session_new *draft) {
+    const struct flow_key4 *key = &draft->key.v4;
+    uint8_t protocol = (uint8_t)key->protocol_vrf;
+    struct nat_mapping wanted = {
+        .inside_port = key->source_port,
+        .outside = key->source,
+        .inside_vrf = draft->vrf,
+        .outside_vrf = draft->vrf,
+        .outside_interface = draft->out_interface,
+        .protocol = protocol,
+    };
+    uint16_t port = rte_be_to_cpu_16(key->source_port);
+
+    if (has_ports(protocol) || protocol == IPPROTO_ICMP)
+        nat_mapping_make(&wanted, NULL, port, port, 0, 0, &draft->mapping);
+}
+
 /* The mapping that outbound packets of the session have, or that it came in by. The rules that it
  * falls under now say whether it may; the review of live sessions asks about the rest. */
 static bool restore4(struct session_new *draft, bool mapped) {
@@ -466,6 +487,7 @@ static void untranslatable(struct worker *worker) {
 const struct session_translator nat_translator = {
     .destination = choose_destination,
     .source = choose_source,
+    .keep_port = keep_port,
     .wants_source = wants_source,
     .untranslatable = untranslatable,
     .restore = restore,

@@ -238,6 +238,9 @@ struct session_translator {
      * with FLOW_OTHER_FAMILY), mapping. Called again, with `attempt` one higher, while the answers'
      * key is taken. False: dropped, counted. */
     bool (*source)(struct worker *worker, struct session_new *draft);
+    /* The router's own host begins a session, whose port nobody else is to be given meanwhile: sets
+     * mapping, or leaves it 0. */
+    void (*keep_port)(struct session_new *draft);
     /* Would `source` translate packets with this key? */
     bool (*wants_source)(const union flow_key *key, bool ipv6, uint16_t in_interface,
                          uint16_t out_interface);

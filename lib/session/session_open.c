@@ -110,10 +110,13 @@ static enum session_drop insert_backward(struct worker *worker, struct session_n
         int error;
 
         /* Nobody has taken a reference to the mapping yet: that is for the translator to do. */
-        if (!now || local)
+        if (!now || local) {
             draft->mapping = 0;
-        else if (!now->source(worker, draft))
+            if (now && !(draft->flags & FLOW_IPV6) && draft->from_router)
+                now->keep_port(draft);
+        } else if (!now->source(worker, draft)) {
             return SESSION_TAKEN; /* counted by the translator */
+        }
         set_backward(flow, draft);
         key = flow_key_of(flow);
         hash = flow_key_hash(&key, flow->flags & FLOW_IPV6);
@@ -405,6 +408,8 @@ bool session_reopen(struct session_new *draft, const struct session_restored *re
         unwind(worker_get(0), draft, number, source);
         return false;
     }
+    if (session_translator_in_use && !ipv6 && draft->from_router && restored->mapped)
+        session_translator_in_use->keep_port(draft);
     set_forward(&session_flows[number * 2], draft);
     set_backward(&session_flows[number * 2 + 1], draft);
     key = flow_key_of(&session_flows[number * 2 + 1]);

@@ -217,6 +217,20 @@ void inject_segments(enum place place, const struct frame *frame, unsigned each)
     enqueue(place, 0, harness_mbuf(place, frame, each, each));
 }
 
+void inject_from_host(const struct frame *frame) {
+    struct rte_mbuf *mbuf = harness_mbuf(LAN, frame, 0, 0);
+    bool ipv6 = frame->bytes[IP] >> 4 == 6;
+
+    *packet_meta(mbuf) = (struct packet_meta){
+        .vrf = VRF_DEFAULT,
+        .flags = PACKET_FROM_HOST | (ipv6 ? PACKET_IPV6 : 0),
+        .l3_offset = IP,
+        .l4_protocol = frame->bytes[ipv6 ? IP + 6 : IP + 9],
+        .l4_offset = ipv6 ? IP6_PAYLOAD : IP4_PAYLOAD,
+    };
+    control_route(mbuf);
+}
+
 struct rte_ring *harness_rx_ring(enum place place, unsigned queue) {
     return rx_rings[place][queue];
 }

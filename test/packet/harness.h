@@ -110,6 +110,9 @@ void inject_queue(enum place place, unsigned queue, const struct frame *frame);
 /* The same in several buffers: of `first` bytes and the rest; of `each` bytes. */
 void inject_split(enum place place, const struct frame *frame, unsigned first);
 void inject_segments(enum place place, const struct frame *frame, unsigned each);
+/* A packet of the router's own host, as a twin takes it from Linux: whole, in the VRF default, and
+ * without IPv4 options or extension headers. */
+void inject_from_host(const struct frame *frame);
 
 /* The next frame that leaves by the port is this one, to the byte. */
 #define expect(place, frame) expect_at((place), (frame), __FILE__, __LINE__)

@@ -1,10 +1,7 @@
 /* Translation of addresses and ports. Frames are expected to the byte, so every checksum is
  * compared with one that is worked out anew. */
-#include <rte_mbuf.h>
 #include <stdio.h>
 
-#include "core/packet.h"
-#include "core/worker.h"
 #include "harness.h"
 #include "nat/nat_mapping.h"
 
@@ -439,23 +436,12 @@ CASE(rules_by_destination_have_their_own_mappings) {
 
 /* --- the router's own host --- */
 
-/* A packet of it, as a twin takes it from Linux. */
-static void from_host(const struct frame *frame) {
-    struct rte_mbuf *mbuf = harness_mbuf(WAN, frame, 0, 0);
-
-    *packet_meta(mbuf) = (struct packet_meta){.flags = PACKET_FROM_HOST,
-                                              .l3_offset = IP,
-                                              .l4_protocol = frame->bytes[IP + 9],
-                                              .l4_offset = IP4_PAYLOAD};
-    control_route(mbuf);
-}
-
 /* It would reach the host, if there were a twin. */
-static void is_for_host(const char *source, const char *destination) {
-    struct frame *frame = udp4(.source = source, .destination = destination);
+static void is_for_host(const char *from, unsigned port, const char *destination) {
+    struct frame *frame = udp4(.source = end(from, port), .destination = destination);
 
     inject(WAN, frame);
-    expect(WAN, icmp4_error(.source = OUTSIDE, .destination = SERVER, .type = UNREACHABLE,
+    expect(WAN, icmp4_error(.source = OUTSIDE, .destination = from, .type = UNREACHABLE,
                             .code = PORT_UNREACHABLE, .about = frame));
     expect_drop("local.no_listener", 1);
 }
@@ -465,8 +451,8 @@ CASE(a_mapping_meets_a_session_of_the_router) {
     unsigned port;
 
     start(masquerade);
-    is_for_host(SERVER ":53", OUTSIDE ":5000");
-    from_host(udp4(.source = OUTSIDE ":5000", .destination = SERVER ":53"));
+    is_for_host(SERVER, 53, OUTSIDE ":5000");
+    inject_from_host(udp4(.source = OUTSIDE ":5000", .destination = SERVER ":53"));
     expect(WAN, udp4(.source = OUTSIDE ":5000", .destination = SERVER ":53"));
     port = open_udp(INSIDE, 5000, SERVER ":53");
     require(port >= 1024 && port != 5000 && port % 2 == 0, "5000 became %u", port);
@@ -476,15 +462,62 @@ CASE(a_mapping_meets_a_session_of_the_router) {
         expect(LAN, udp4(.source = SERVER ":53", .destination = INSIDE ":5000", .ttl = 63));
         require(open_udp(INSIDE, 5000, SERVER ":53") == port, "another port");
         require(open_udp(INSIDE, 5000, OTHER_SERVER ":53") == port, "another port");
-        is_for_host(SERVER ":53", OUTSIDE ":5000");
-        from_host(udp4(.source = OUTSIDE ":5000", .destination = SERVER ":53"));
+        is_for_host(SERVER, 53, OUTSIDE ":5000");
+        inject_from_host(udp4(.source = OUTSIDE ":5000", .destination = SERVER ":53"));
         expect(WAN, udp4(.source = OUTSIDE ":5000", .destination = SERVER ":53"));
     }
     /* A mapping that others use is what it is. */
-    is_for_host(SERVER ":54", end(OUTSIDE, port));
+    is_for_host(SERVER, 54, end(OUTSIDE, port));
     inject(LAN, udp4(.source = INSIDE ":5000", .destination = SERVER ":54"));
     expect_nothing(ANYWHERE);
     expect_drop("nat.conflict", 1);
+    mappings_are_right(1);
+}
+
+/* What it talks from is not given away, whoever it talks to; not even to strangers, who may send to
+ * all mappings here. */
+CASE(ports_of_the_router_s_host_are_not_chosen) {
+    unsigned port;
+
+    start(source_rule("'to': 'interface', 'filtering': 'endpoint_independent'"));
+    for (unsigned i = 0; i < 2; i++) {
+        inject_from_host(udp4(.source = OUTSIDE ":5000", .destination = end(OTHER_SERVER, 53 + i)));
+        expect(WAN, udp4(.source = OUTSIDE ":5000", .destination = end(OTHER_SERVER, 53 + i)));
+    }
+    port = open_udp(INSIDE, 5000, SERVER ":53");
+    require(port >= 1024 && port != 5000 && port % 2 == 0, "5000 became %u", port);
+    mappings_are_right(2);
+    is_for_host(OTHER_SERVER, 53, OUTSIDE ":5000");
+    is_for_host(OTHER_SERVER, 54, OUTSIDE ":5000");
+    is_for_host("203.0.113.3", 99, OUTSIDE ":5000");
+    inject(LAN, udp4(.source = SECOND ":6000", .destination = OUTSIDE ":5000"));
+    expect(LAN,
+           icmp4_error(.source = "192.168.1.1", .destination = SECOND, .type = UNREACHABLE,
+                       .code = PORT_UNREACHABLE,
+                       .about = udp4(.source = SECOND ":6000", .destination = OUTSIDE ":5000")));
+    expect_drop("local.no_listener", 1);
+    inject(WAN, udp4(.source = SERVER ":53", .destination = end(OUTSIDE, port)));
+    expect(LAN, udp4(.source = SERVER ":53", .destination = INSIDE ":5000", .ttl = 63));
+    /* TCP has ports of its own; echoes have identifiers. */
+    inject(LAN, tcp4(.source = INSIDE ":5000", .destination = SERVER ":80", .tcp_flags = SYN));
+    expect(WAN, tcp4(.source = OUTSIDE ":5000", .destination = SERVER ":80", .tcp_flags = SYN,
+                     .ttl = 63));
+    inject_from_host(icmp4_echo(.source = OUTSIDE, .destination = SERVER, .identifier = 77));
+    expect(WAN, icmp4_echo(.source = OUTSIDE, .destination = SERVER, .identifier = 77));
+    inject(LAN, icmp4_echo(.source = INSIDE, .destination = OTHER_SERVER, .identifier = 77));
+    require(identifier(take_one(WAN)) != 77, "an identifier of the router");
+    /* When its last session ends, the port is anybody's. */
+    rpc("session.flush", "{'address': '" OTHER_SERVER "', 'port': 53}");
+    advance(3000);
+    require(open_udp(SECOND, 5000, SERVER ":53") != 5000, "it has another session");
+    rpc("session.flush", "{}");
+    advance(3000);
+    mappings_are_right(0);
+    require(open_udp(SECOND, 5000, SERVER ":53") == 5000, "not free again");
+    /* And a port that a mapping has is no hindrance to the host. */
+    inject_from_host(udp4(.source = OUTSIDE ":5000", .destination = OTHER_SERVER ":53"));
+    expect(WAN, udp4(.source = OUTSIDE ":5000", .destination = OTHER_SERVER ":53"));
+    is_for_host(OTHER_SERVER, 53, OUTSIDE ":5000");
     mappings_are_right(1);
 }
 

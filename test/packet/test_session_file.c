@@ -90,6 +90,19 @@ CASE(sessions_come_back) {
     expect(WAN, udp4(.source = OUTSIDE ":5000", .destination = "203.0.113.2:53", .ttl = 63));
 }
 
+CASE(a_port_of_the_router_s_host_is_kept_over_a_restart) {
+    struct frame *found;
+
+    start(usual);
+    inject_from_host(udp4(.source = OUTSIDE ":5000", .destination = SERVER ":53"));
+    expect(WAN, udp4(.source = OUTSIDE ":5000", .destination = SERVER ":53"));
+    restart(usual);
+    sessions_are(1);
+    inject(LAN, udp4(.source = INSIDE ":5000", .destination = "203.0.113.2:53"));
+    found = take_one(WAN);
+    require(memcmp(found->bytes + IP4_PAYLOAD, "\x13\x88", 2) != 0, "its port was given away");
+}
+
 CASE(counters_and_age_come_back) {
     start(usual);
     talk();
