@@ -2,6 +2,7 @@
  * compared with one that is worked out anew. */
 #include <stdio.h>
 
+#include "core/worker.h"
 #include "harness.h"
 #include "nat/nat_mapping.h"
 
@@ -1599,6 +1600,145 @@ CASE(the_end_of_nat_ends_its_sessions) {
     advance(3000);
     inject(LAN, udp4(.source = INSIDE ":5001", .destination = SERVER ":53"));
     expect(WAN, udp4(.source = OUTSIDE ":5001", .destination = SERVER ":53", .ttl = 63));
+}
+
+static bool address_is(const struct frame *frame, unsigned offset, const char *address) {
+    unsigned a, b, c, d;
+    const uint8_t *bytes = frame->bytes + offset;
+
+    sscanf(address, "%u.%u.%u.%u", &a, &b, &c, &d);
+    return bytes[0] == a && bytes[1] == b && bytes[2] == c && bytes[3] == d;
+}
+
+/* The connections of a round have the ports from here on. */
+enum { CONNECTIONS = 40 };
+static unsigned first_port;
+
+static void both_ways(void) {
+    for (unsigned port = first_port; port < first_port + CONNECTIONS; port++) {
+        inject(LAN,
+               tcp4(.source = end(INSIDE, port), .destination = SERVER ":80", .tcp_flags = ACK));
+        inject(WAN,
+               tcp4(.source = SERVER ":80", .destination = end(OUTSIDE, port), .tcp_flags = ACK));
+    }
+}
+
+static void connect_all(void) {
+    for (unsigned port = first_port; port < first_port + CONNECTIONS; port++) {
+        inject(LAN,
+               tcp4(.source = end(INSIDE, port), .destination = SERVER ":80", .tcp_flags = SYN));
+        turn();
+        inject(WAN, tcp4(.source = SERVER ":80", .destination = end(OUTSIDE, port),
+                         .tcp_flags = SYN | ACK));
+        turn();
+    }
+    both_ways();
+}
+
+/* The new rules are in force, and nobody has looked at the sessions yet. */
+static void both_ways_in_between(void) {
+    both_ways();
+    worker_turn(worker_get(0));
+    worker_turn(worker_get(0));
+}
+
+/* Segments that still pass are translated, whatever else becomes of the session; returns their
+ * number. */
+static unsigned translated_segments(void) {
+    unsigned passed = 0;
+    struct frame *found;
+
+    for (; (found = take(WAN)) != NULL; passed++)
+        require(found->bytes[IP + 9] != 6 || address_is(found, IP + 12, OUTSIDE),
+                "a segment left untranslated");
+    for (; (found = take(LAN)) != NULL; passed++)
+        require(address_is(found, IP + 16, INSIDE), "an answer was not translated back");
+    return passed;
+}
+
+/* The firewall keeps the table alive. No session can begin in mid-stream, so that none of the
+ * connections' segments may be seen untranslated. */
+CASE(nat_goes_and_comes_under_traffic) {
+    static const char *const off = NAT("'firewall': {'default': 'accept'}");
+    static const char *const on =
+        NAT("'nat': {'source': [" MASQUERADE "]}, 'firewall': {'default': 'accept'}");
+
+    start(on);
+    for (unsigned round = 0; round < 6; round++) {
+        unsigned passed;
+
+        first_port = 3000 + round * CONNECTIONS;
+        connect_all();
+        passed = translated_segments();
+        require(passed == 4 * CONNECTIONS, "round %u: only %u passed", round, passed);
+        mappings_are_right(CONNECTIONS);
+        inject(LAN, fragment4(udp4(.source = INSIDE ":5000", .destination = SERVER ":53",
+                                   .size = 1500, .id = round),
+                              1000, 1000));
+        both_ways();
+        harness_around_plan = both_ways_in_between;
+        apply(off);
+        passed = translated_segments();
+        require(passed > 0 && passed <= 6 * CONNECTIONS, "round %u: %u passed", round, passed);
+        advance(3000);
+        mappings_are_right(0);
+        both_ways();
+        require(translated_segments() == 0, "round %u: connections outlive the NAT", round);
+        /* New ones begin as the rules say now. */
+        inject(LAN, udp4(.source = INSIDE ":6000", .destination = SERVER ":53"));
+        expect(WAN, udp4(.source = INSIDE ":6000", .destination = SERVER ":53", .ttl = 63));
+        apply(on);
+        harness_around_plan = NULL;
+        both_ways();
+        require(translated_segments() == 0, "round %u: a connection came back", round);
+        advance(3000);
+        mappings_are_right(0);
+        forget_drops();
+        frames_free();
+    }
+    rpc("session.flush", "{}");
+    advance(60000);
+    forget_drops();
+}
+
+/* Without a firewall the table goes with the NAT, and what it was in the middle of. */
+CASE(the_last_nat_goes_under_traffic) {
+    static const char *const off = NAT("'sessions': {}");
+
+    start(masquerade);
+    for (unsigned round = 0; round < 10; round++) {
+        const char *unknown = text("198.51.100.%u", 100 + round);
+        struct frame *found;
+
+        is_translated(OUTSIDE);
+        inject(LAN, udp4(.source = INSIDE ":5001", .destination = end(unknown, 53)));
+        inject(LAN, fragment4(udp4(.source = INSIDE ":5002", .destination = SERVER ":53",
+                                   .size = 1500, .id = round),
+                              1000, 1000));
+        expect(WAN, arp_request(.sender = OUTSIDE, .sender_mac = ROUTER_WAN, .target = unknown));
+        for (unsigned port = 3000; port < 3040; port++)
+            inject(LAN, udp4(.source = end(INSIDE, port), .destination = SERVER ":53"));
+        apply(off);
+        /* What waited for its neighbour was translated before. */
+        inject(WAN, arp_reply(.sender = unknown, .sender_mac = HOST_WAN, .target = OUTSIDE,
+                              .target_mac = ROUTER_WAN));
+        inject(WAN, icmp4_error(.source = SERVER, .destination = OUTSIDE, .type = UNREACHABLE,
+                                .code = PORT_UNREACHABLE,
+                                .about = udp4(.source = OUTSIDE ":5000",
+                                              .destination = SERVER ":53", .ttl = 63)));
+        while ((found = take(WAN)) != NULL)
+            require(!(found->bytes[IP + 9] == 17 && found->bytes[IP + 16] == 198) ||
+                        address_is(found, IP + 12, OUTSIDE),
+                    "what waited left untranslated");
+        inject(LAN, udp4(.source = INSIDE ":5000", .destination = SERVER ":53"));
+        expect(WAN, udp4(.source = INSIDE ":5000", .destination = SERVER ":53", .ttl = 63));
+        require(!nat_mapping_exists(), "the mappings are still there");
+        for (unsigned port = 3000; port < 3040; port++)
+            inject(LAN, udp4(.source = end(INSIDE, port), .destination = SERVER ":53"));
+        apply(masquerade);
+        discard(ANYWHERE);
+        forget_drops();
+    }
 }
 
 CASE(an_address_that_goes_ends_its_sessions) {
