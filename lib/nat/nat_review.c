@@ -1,6 +1,6 @@
 /*
- * Live sessions after a change of rules or addresses: those whose translation no rule gives any
- * more end.
+ * Live sessions after a change of rules or addresses: those end whose translation no rule gives any
+ * more, and those without one that a rule would give one now.
  */
 #include <rte_byteorder.h>
 #include <stdatomic.h>
@@ -109,17 +109,52 @@ static bool destination_stands(const struct nat_rules *rules, const struct sessi
     return forward->flags & FLOW_SOURCE || mapping_stands(rules, session, forward);
 }
 
+/* Nothing of the session is translated: would its first packet be now? What the router's own host
+ * gets or sends never has another source. */
+static bool is_wanted(const struct nat_rules *rules, const struct session *session,
+                      const struct flow *forward) {
+    const struct flow_key4 *key = &forward->key4;
+    const struct nat_static_rule *to = nat_static_outside(rules, key->destination),
+                                 *from = nat_static_inside(rules, key->source);
+    struct nat_packet packet = {.source = key->source,
+                                .destination = key->destination,
+                                .source_port = key->source_port,
+                                .destination_port = key->destination_port,
+                                .protocol = session->protocol,
+                                .has_ports = true,
+                                .in = session->in_interface,
+                                .out = session->out_interface,
+                                .vrf = (uint16_t)(key->protocol_vrf >> 16)};
+    const struct nat_source_rule *rule;
+
+    if ((to && to->interface != 0 && to->vrf == packet.vrf) ||
+        nat_match_destination(rules, &packet))
+        return true;
+    if (session->flags & SESSION_LOCAL)
+        return false;
+    if (from && from->interface == packet.out && from->vrf == packet.vrf)
+        return true;
+    rule = nat_match_source(rules, &packet);
+    return rule && rule->target != NAT_TO_NONE;
+}
+
+static bool session_stands(const struct nat_rules *rules, const struct session *session,
+                           const struct flow *forward) {
+    if (session->flags & SESSION_FROM_ROUTER)
+        return true;
+    if (forward->flags & (FLOW_IPV6 | FLOW_OTHER_FAMILY))
+        return nat_stands6(rules, session, forward);
+    if (!(forward->flags & (FLOW_SOURCE | FLOW_DESTINATION)))
+        return !is_wanted(rules, session, forward);
+    return (!(forward->flags & FLOW_SOURCE) || source_stands(rules, session, forward)) &&
+           (!(forward->flags & FLOW_DESTINATION) || destination_stands(rules, session, forward));
+}
+
 static bool review(uint32_t number, const struct session *session, void *context) {
     const struct nat_rules *rules = context;
     const struct flow *forward = &session_flows[number * 2];
     uint32_t serial = __atomic_load_n(&session->serial, __ATOMIC_ACQUIRE);
-    bool stands =
-        session->flags & SESSION_FROM_ROUTER ||
-        (forward->flags & (FLOW_IPV6 | FLOW_OTHER_FAMILY)
-             ? nat_stands6(rules, session, forward)
-             : (!(forward->flags & FLOW_SOURCE) || source_stands(rules, session, forward)) &&
-         (!(forward->flags & FLOW_DESTINATION) ||
-                destination_stands(rules, session, forward)));
+    bool stands = session_stands(rules, session, forward);
 
     /* It may have ended meanwhile, and the place be another session's. */
     if (!stands && __atomic_load_n(&session->serial, __ATOMIC_ACQUIRE) == serial)

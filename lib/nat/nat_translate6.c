@@ -264,6 +264,16 @@ static bool prefixes_stand(const struct nat_rules *rules, const struct session *
     return false;
 }
 
+/* Nothing of the session is translated: would its first packet be now? */
+static bool is_wanted(const struct nat_rules *rules, const struct session *session,
+                      const struct flow_key6 *key) {
+    if (session->flags & SESSION_LOCAL)
+        return false;
+    return nat64_of_destination(rules, key->destination) ||
+           nptv6_of_inside(rules, session->out_interface, key->source) ||
+           nptv6_of_outside(rules, (uint16_t)(key->protocol_vrf >> 16), key->destination);
+}
+
 bool nat_stands6(const struct nat_rules *rules, const struct session *session,
                  const struct flow *forward) {
     bool outward = forward->flags & FLOW_IPV6;
@@ -278,8 +288,9 @@ bool nat_stands6(const struct nat_rules *rules, const struct session *session,
     };
 
     if (!(forward->flags & FLOW_OTHER_FAMILY))
-        return !(forward->flags & (FLOW_SOURCE | FLOW_DESTINATION)) ||
-               prefixes_stand(rules, session, forward);
+        return forward->flags & (FLOW_SOURCE | FLOW_DESTINATION)
+                   ? prefixes_stand(rules, session, forward)
+                   : !is_wanted(rules, session, &forward->key6);
     rule = nat64_match(rules, &packet, ipv6->source, ipv6->destination);
     return rule && in_pool(&rule->as, ipv4->destination) &&
            (outward || rule->as.endpoint_independent_filter);

@@ -1741,6 +1741,40 @@ CASE(the_last_nat_goes_under_traffic) {
     }
 }
 
+/* What began without NAT is not what the rules say now. */
+CASE(sessions_that_a_new_rule_would_translate_end) {
+    static const char *const without = NAT("'firewall': {'default': 'accept'}");
+    struct frame *out = udp4(.source = INSIDE ":5000", .destination = SERVER ":53");
+    struct frame *other = udp4(.source = INSIDE ":5000", .destination = "10.3.0.10:53");
+    struct frame *in = udp4(.source = SERVER ":99", .destination = OUTSIDE ":8080");
+
+    start(without);
+    inject(LAN, out);
+    expect(WAN, hop(out));
+    inject(LAN, other);
+    expect(DMZ, hop(other));
+    is_for_host(SERVER, 99, OUTSIDE ":8080");
+    apply(NAT("'firewall': {'default': 'accept'}, 'nat': {'source': [" MASQUERADE
+              "], 'destination': [{'in': 'wan', 'protocol': 'udp', 'destination_port': 8080, 'to': "
+              "'" INSIDE ":80'}]}"));
+    inject(LAN, out);
+    expect(WAN, udp4(.source = OUTSIDE ":5000", .destination = SERVER ":53", .ttl = 63));
+    inject(WAN, in);
+    expect(LAN, udp4(.source = SERVER ":99", .destination = INSIDE ":80", .ttl = 63));
+    /* Others go on: their packets are counted as before. */
+    inject(LAN, other);
+    expect(DMZ, hop(other));
+    require(strstr(rpc("session.list", "{'interface': 'dmz'}"), "'forward':{'packets':2") != NULL,
+            "%s", rpc("session.list", "{'interface': 'dmz'}"));
+    apply(without);
+    inject(LAN, out);
+    expect(WAN, hop(out));
+    apply(NAT("'firewall': {'default': 'accept'}, 'nat': {'static': [{'outside': '" POOLED
+              "', 'inside': '" INSIDE "'}]}"));
+    inject(LAN, out);
+    expect(WAN, udp4(.source = POOLED ":5000", .destination = SERVER ":53", .ttl = 63));
+}
+
 CASE(an_address_that_goes_ends_its_sessions) {
     start(masquerade);
     is_translated(OUTSIDE);
