@@ -1,9 +1,12 @@
 /* Sessions over a restart, and events about them. */
 #include <errno.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/log.h"
 #include "harness.h"
+#include "nat/nat_mapping.h"
 #include "session/session.h"
 
 enum { SYN = 0x02, ACK = 0x10 };
@@ -76,6 +79,12 @@ static void sessions_are(unsigned number) {
 
     require(strstr(counts, text("{'sessions':%u,", number)) != NULL, "expected %u sessions: %s",
             number, counts);
+}
+
+static void mappings_are(unsigned number) {
+    require(nat_mapping_count() == number && nat_mapping_ports_taken() == number,
+            "%u mappings and %u ports, %u expected", nat_mapping_count(), nat_mapping_ports_taken(),
+            number);
 }
 
 CASE(sessions_come_back) {
@@ -198,7 +207,7 @@ CASE(more_than_the_header_says) {
 }
 
 CASE(a_file_of_every_shorter_length) {
-    char bytes[2000];
+    char bytes[4000];
     size_t length;
     FILE *file;
 
@@ -222,6 +231,330 @@ CASE(no_file_is_no_fault) {
     start(usual);
     require(session_load("/nowhere/at/all") == 0, "a file that is not there is a fault");
     require(session_save("/nowhere/at/all") < 0, "sessions were saved nowhere");
+}
+
+/* --- files made by hand --- */
+
+/* As lib/session/session_file.c writes them, in the version that it writes now. */
+enum { HEADER = 32, VERSION_AT = 8, CHECKSUM_AT = 12, NAMES_AT = 16, RECORDS_AT = 20, NAME = 32 };
+enum { ANSWERS_TO_PORT = 10 };
+
+struct record {
+    /* IPv4: addresses, ports, and from byte 12 on the protocol; of its packets and of the answers */
+    uint8_t key[48], answers[48];
+    uint8_t flow_flags, state, flags, traffic_class, mapped, reserved[3];
+    uint16_t in, out, vrf, out_vrf;
+    uint32_t idle, age;
+    uint64_t packets[2], bytes[2];
+} __attribute__((aligned(16)));
+
+static struct {
+    union {
+        uint8_t bytes[4000];
+        struct record aligned;
+    };
+    size_t length;
+} made;
+
+static uint32_t *number_at(unsigned offset) {
+    return (uint32_t *)(void *)&made.bytes[offset];
+}
+
+static char *name(unsigned i) {
+    return (char *)&made.bytes[HEADER + i * NAME];
+}
+
+static struct record *record(unsigned i) {
+    return (struct record *)(void *)&made.bytes[HEADER + *number_at(NAMES_AT) * NAME] + i;
+}
+
+/* The one of this protocol and family. */
+static struct record *record_of(uint8_t protocol, bool ipv6) {
+    for (unsigned i = 0; i < *number_at(RECORDS_AT); i++) {
+        if (!(record(i)->flow_flags & FLOW_IPV6) == !ipv6 &&
+            record(i)->key[ipv6 ? 36 : 12] == protocol)
+            return record(i);
+    }
+    failed_at(__FILE__, __LINE__, "no record has protocol %u", protocol);
+}
+
+/* Takes the file of three sessions as a pattern; its checksum is worked out anew at the end. */
+static void make(void) {
+    FILE *file;
+
+    start(usual);
+    talk();
+    require(session_save(path()) == 0, "the sessions could not be saved");
+    file = fopen(path(), "r");
+    made.length = fread(made.bytes, 1, sizeof(made.bytes), file);
+    fclose(file);
+    unlink(path());
+    require(*number_at(RECORDS_AT) == 3, "%u records", *number_at(RECORDS_AT));
+    require(made.length == HEADER + *number_at(NAMES_AT) * NAME + 3 * sizeof(struct record),
+            "the records have another size than here");
+    harness_clear();
+    start(usual);
+}
+
+/* RFC 3720 appendix B.4, without the inversions. */
+static uint32_t crc32c(const uint8_t *bytes, size_t length) {
+    uint32_t crc = 0;
+
+    for (size_t i = 0; i < length; i++) {
+        crc ^= bytes[i];
+        for (unsigned bit = 0; bit < 8; bit++)
+            crc = crc >> 1 ^ (crc & 1 ? 0x82f63b78 : 0);
+    }
+    return crc;
+}
+
+static void write_made(void) {
+    FILE *file = fopen(path(), "w");
+
+    fwrite(made.bytes, 1, made.length, file);
+    fclose(file);
+}
+
+static void seal(void) {
+    *number_at(CHECKSUM_AT) = crc32c(made.bytes + NAMES_AT, made.length - NAMES_AT);
+    write_made();
+}
+
+/* Loads the file and looks for the message among those of that time. */
+static int load_says(const char *part) {
+    static struct log_line lines[LOG_RING_LINES];
+    enum log_level level = log_get_level();
+    size_t count = log_read(0, lines, LOG_RING_LINES), found = 0;
+    uint64_t before = count ? lines[count - 1].sequence : 0;
+    int result;
+
+    log_set_level(LOG_LEVEL_NOTICE);
+    result = session_load(path());
+    log_set_level(level);
+    count = log_read(before, lines, LOG_RING_LINES);
+    for (size_t i = 0; i < count; i++)
+        found += strcmp(lines[i].area, "session") == 0 && strstr(lines[i].text, part) != NULL;
+    require(found == 1, "%zu lines say \"%s\"", found, part);
+    return result;
+}
+
+/* Nothing of it is taken, it stays where it is, and the router goes on. */
+static void refused_with(int error, const char *part) {
+    struct stat status;
+
+    require(load_says(part) == error, "another result than %s", strerror(-error));
+    require(lstat(path(), &status) == 0, "the file is gone");
+    sessions_are(0);
+    mappings_are(0);
+    talk();
+    sessions_are(3);
+    rpc("session.flush", "{}");
+    advance(3000);
+    sessions_are(0);
+}
+
+CASE(what_is_no_file) {
+    const char *good = text("%s.good", path());
+
+    make();
+    require(mkfifo(path(), 0600) == 0, "no FIFO");
+    refused_with(-EINVAL, "cannot be read: Invalid argument; starting without it");
+    unlink(path());
+    require(mkdir(path(), 0700) == 0, "no directory");
+    refused_with(-EINVAL, "cannot be read: Invalid argument; starting without it");
+    rmdir(path());
+    /* Whoever may make one there could have the router read, and remove, anything. */
+    seal();
+    require(rename(path(), good) == 0 && symlink(good, path()) == 0, "no symbolic link");
+    refused_with(-ELOOP, "starting without it");
+    require(access(good, F_OK) == 0, "the file behind the link is gone");
+    unlink(path());
+    rename(good, path());
+    require(load_says("3 sessions are taken back") == 0, "the file itself is not good");
+    sessions_are(3);
+    talk_goes_on();
+}
+
+CASE(headers_made_by_hand) {
+    static const struct {
+        unsigned offset;
+        uint32_t value;
+        const char *part;
+    } wrong[] = {
+        {VERSION_AT, 0, "another version of the router has written it"},
+        {VERSION_AT, 3, "another version of the router has written it"},
+        {NAMES_AT, 0, "it is not complete"},
+        {NAMES_AT, 0x7fffffff, "it is not complete"},
+        {NAMES_AT, UINT32_MAX, "it is not complete"},
+        {RECORDS_AT, 0, "it is not complete"},
+        {RECORDS_AT, 2, "it is not complete"},
+        {RECORDS_AT, 4, "it is not complete"},
+        /* So many that the size would be right again in 32 bits. */
+        {RECORDS_AT, 3 + (UINT32_C(1) << 25), "it is not complete"},
+        {RECORDS_AT, UINT32_MAX, "it is not complete"},
+    };
+
+    make();
+    for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        uint32_t right = *number_at(wrong[i].offset);
+
+        *number_at(wrong[i].offset) = wrong[i].value;
+        seal();
+        refused_with(-EINVAL, wrong[i].part);
+        *number_at(wrong[i].offset) = right;
+    }
+    seal();
+    *number_at(CHECKSUM_AT) ^= 1;
+    write_made();
+    refused_with(-EINVAL, "its checksum is wrong");
+    made.bytes[made.length++] = 0;
+    seal();
+    refused_with(-EINVAL, "it is not complete");
+    made.length--;
+    seal();
+    require(load_says("3 sessions are taken back") == 0, "the pattern is not good");
+}
+
+CASE(names_without_an_end) {
+    make();
+    for (unsigned i = 0; i < *number_at(NAMES_AT); i++) {
+        char right[NAME];
+
+        memcpy(right, name(i), NAME);
+        memset(name(i), 'x', NAME);
+        seal();
+        refused_with(-EINVAL, "a name in it has no end");
+        memcpy(name(i), right, NAME);
+    }
+    unlink(path());
+}
+
+/* Those of another protocol, and those that no session has. The other two come back. */
+CASE(states_that_do_not_fit_the_protocol) {
+    static const struct {
+        uint8_t protocol;
+        bool ipv6;
+        uint8_t first, last; /* that fit */
+    } kinds[] = {
+        {6, false, SESSION_TCP_OPENING, SESSION_TCP_CLOSED},
+        {17, false, SESSION_UDP_NEW, SESSION_UDP},
+        {17, true, SESSION_UDP_NEW, SESSION_UDP},
+    };
+
+    make();
+    for (unsigned kind = 0; kind < sizeof(kinds) / sizeof(kinds[0]); kind++) {
+        struct record *of = record_of(kinds[kind].protocol, kinds[kind].ipv6);
+        uint8_t right = of->state;
+
+        for (unsigned state = 0; state < 256; state += state < 24 ? 1 : 29) {
+            bool fits = state >= kinds[kind].first && state <= kinds[kind].last;
+
+            of->state = (uint8_t)state;
+            of->age = of->idle = 0;
+            seal();
+            require(load_says(fits ? "3 sessions are taken back" : "2 sessions are taken back") ==
+                        0,
+                    "the file was refused");
+            sessions_are(fits ? 3 : 2);
+            rpc("session.flush", "{}");
+            advance(3000);
+            mappings_are(0);
+            unlink(path());
+        }
+        of->state = right;
+    }
+}
+
+CASE(records_that_contradict_themselves) {
+    struct record *udp, *udp6, *tcp, right, right6, right_tcp;
+
+    make();
+    udp = record_of(17, false);
+    udp6 = record_of(17, true);
+    tcp = record_of(6, false);
+    right = *udp;
+    right6 = *udp6;
+    right_tcp = *tcp;
+    for (unsigned what = 0; what < 10; what++) {
+        *udp = right;
+        *udp6 = right6;
+        *tcp = right_tcp;
+        switch (what) {
+        case 0:
+            udp->in = UINT16_MAX;
+            break;
+        case 1:
+            udp->out = (uint16_t)(*number_at(NAMES_AT) + 1);
+            break;
+        case 2:
+            udp->in = udp->vrf; /* a VRF's name */
+            break;
+        case 3:
+            udp->vrf = udp->in;
+            break;
+        case 4:
+            udp->vrf = 0;
+            break;
+        case 5:
+            udp->out_vrf = UINT16_MAX;
+            break;
+        case 6:
+            udp->flags |= SESSION_FROM_ROUTER; /* which is never translated */
+            break;
+        case 7:
+            udp6->flow_flags |= FLOW_SOURCE;
+            break;
+        case 8: /* twice the same */
+            *tcp = right;
+            break;
+        case 9: /* the same, with other answers */
+            *tcp = right;
+            udp->answers[ANSWERS_TO_PORT] ^= 1;
+            break;
+        }
+        seal();
+        require(load_says("2 sessions are taken back") == 0, "the file was refused");
+        advance(3000);
+        sessions_are(2);
+        rpc("session.flush", "{}");
+        advance(3000);
+        mappings_are(0);
+    }
+}
+
+/* Whatever else is in the records, it does no harm, and all of it ends. */
+CASE(random_records) {
+    uint8_t right[sizeof(made.bytes)];
+    uint32_t state = 1;
+
+    make();
+    memcpy(right, made.bytes, sizeof(right));
+    for (unsigned n = 0; n < 400; n++) {
+        memcpy(made.bytes, right, sizeof(right));
+        for (unsigned i = 0; i < 1 + n % 6; i++) {
+            struct record *of = record(state >> 8 & 1 ? 0 : state >> 9 & 1 ? 1 : 2);
+
+            state = state * 1664525 + 1013904223;
+            ((uint8_t *)of)[(state >> 8) % sizeof(*of)] ^= (uint8_t)(1u << (state >> 28 & 7));
+            state = state * 1664525 + 1013904223;
+        }
+        seal();
+        require(session_load(path()) == 0, "the file was refused");
+        turn();
+        if (n % 4 == 0) {
+            inject(WAN, udp4(.source = SERVER ":53", .destination = OUTSIDE ":5000"));
+            inject(LAN, udp4(.source = INSIDE ":5000", .destination = SERVER ":53"));
+            inject(WAN,
+                   tcp4(.source = SERVER ":80", .destination = OUTSIDE ":5001", .tcp_flags = ACK));
+            discard(ANYWHERE);
+        }
+        rpc("session.flush", "{}");
+        advance(3000);
+        sessions_are(0);
+        mappings_are(0);
+        frames_free();
+    }
+    forget_drops();
 }
 
 /* --- events --- */
