@@ -233,6 +233,21 @@ CASE(no_file_is_no_fault) {
     require(session_save("/nowhere/at/all") < 0, "sessions were saved nowhere");
 }
 
+/* Nobody reads from it: to wait for that would keep the router from ending. */
+CASE(a_fifo_in_the_way_of_a_new_file) {
+    const char *temporary = text("%s.new", path());
+    struct stat status;
+
+    start(usual);
+    talk();
+    require(mkfifo(temporary, 0600) == 0, "no FIFO");
+    require(session_save(path()) < 0, "sessions were saved into a FIFO");
+    require(lstat(path(), &status) != 0, "there is a file");
+    unlink(temporary);
+    require(session_save(path()) == 0, "the sessions could not be saved");
+    unlink(path());
+}
+
 /* --- files made by hand --- */
 
 /* As lib/session/session_file.c writes them, in the version that it writes now. */
