@@ -12,7 +12,7 @@ enum { ICMP_HEADER = 8, QUOTE_LEAST = 8 };
 /* The packet in the error: its header and where its transport header is. */
 struct quote {
     uint8_t *packet, *transport;
-    unsigned left; /* bytes of the transport header and behind it */
+    unsigned left; /* bytes of the transport header and behind it, in the first buffer */
     uint8_t protocol;
     bool ipv6;
 };
@@ -99,6 +99,15 @@ static uint32_t find_flow(const struct quote *quote, uint16_t vrf) {
                                     .protocol_vrf = protocol_vrf};
     }
     return session_table_find(&key, quote->ipv6, flow_key_hash(&key, quote->ipv6));
+}
+
+/* Is there a checksum in the quote that would have to follow the translation, but behind the first
+ * buffer? */
+static bool checksum_out_of_reach(const struct quote *quote, const struct rte_mbuf *mbuf) {
+    unsigned checksum = session_transports[quote->protocol].checksum;
+    unsigned behind = mbuf->pkt_len - mbuf->data_len;
+
+    return checksum != 0 && checksum + 2 > quote->left && checksum + 2 <= quote->left + behind;
 }
 
 static void set16(uint8_t *at, uint16_t value) {
@@ -212,6 +221,8 @@ enum session_drop session_icmp_error(struct rte_mbuf *mbuf) {
     if (flow->flags & (FLOW_SOURCE | FLOW_DESTINATION | FLOW_OTHER_FAMILY)) {
         if (meta->flags & PACKET_FRAGMENT)
             return SESSION_DROP_ICMP_QUOTE; /* its checksum could not be put right */
+        if (!(flow->flags & (FLOW_IPV6 | FLOW_OTHER_FAMILY)) && checksum_out_of_reach(&quote, mbuf))
+            return SESSION_DROP_SPLIT_HEADER;
         meta->session = number;
     }
     if (flow->flags & FLOW_OTHER_VRF)

@@ -941,6 +941,49 @@ CASE(errors_with_quotes_of_every_length) {
     }
 }
 
+/* Either the quoted packet is translated with all its checksums, or the error does not pass. */
+CASE(errors_in_two_buffers) {
+    enum { QUOTED = IP4_PAYLOAD + 8 + 20, TCP_CHECKSUM_END = QUOTED + 18 };
+    struct frame *tcp =
+        tcp4(.source = INSIDE ":5000", .destination = SERVER ":80", .tcp_flags = SYN, .size = 30);
+    struct frame *udp = udp4(.source = INSIDE ":5000", .destination = SERVER ":53", .size = 60);
+    struct frame *out_tcp, *out_udp, *error;
+
+    start(masquerade);
+    open_udp(SECOND, 5000, SERVER ":53");
+    inject(LAN, tcp4(.source = SECOND ":5000", .destination = SERVER ":80", .tcp_flags = SYN));
+    discard(WAN);
+    inject(LAN, tcp);
+    out_tcp = take_one(WAN);
+    inject(LAN, udp);
+    out_udp = take_one(WAN);
+    error = icmp4_error(.source = SERVER, .destination = OUTSIDE, .type = UNREACHABLE, .code = 1,
+                        .about = out_tcp);
+    for (unsigned first = QUOTED + 8; first < error->length; first++) {
+        inject_split(WAN, error, first);
+        if (first < TCP_CHECKSUM_END) {
+            expect_nothing(ANYWHERE);
+            expect_drop("session.split_header", 1);
+        } else {
+            expect(LAN, icmp4_error(.source = SERVER, .destination = INSIDE, .type = UNREACHABLE,
+                                    .code = 1, .about = hop(tcp), .ttl = 63));
+        }
+    }
+    /* One that quotes less than the checksum. */
+    error = icmp4_error(.source = SERVER, .destination = OUTSIDE, .type = UNREACHABLE, .code = 1,
+                        .about = out_tcp, .quote = 20 + 16);
+    inject_split(WAN, error, QUOTED + 10);
+    expect(LAN, icmp4_error(.source = SERVER, .destination = INSIDE, .type = UNREACHABLE, .code = 1,
+                            .about = hop(tcp), .quote = 20 + 16, .ttl = 63));
+    error = icmp4_error(.source = SERVER, .destination = OUTSIDE, .type = UNREACHABLE, .code = 1,
+                        .about = out_udp);
+    for (unsigned first = QUOTED + 8; first < error->length; first++) {
+        inject_split(WAN, error, first);
+        expect(LAN, icmp4_error(.source = SERVER, .destination = INSIDE, .type = UNREACHABLE,
+                                .code = 1, .about = hop(udp), .ttl = 63));
+    }
+}
+
 /* Those that quote what nobody has sent, byte by byte. */
 CASE(errors_that_quote_something_else) {
     struct frame *udp, *out;
