@@ -5,6 +5,9 @@
  */
 #include "session/session_internal.h"
 
+/* What is still under way that long after an RST which has overtaken it, comes no more. */
+enum { OVERTAKEN_TICKS = SESSION_TICKS };
+
 const char *const session_state_names[SESSION_STATES] = {
     [SESSION_FREE] = "free",
     [SESSION_ENDING] = "ending",
@@ -111,21 +114,27 @@ static void finish(uint32_t flow, uint8_t state) {
 static void reset(uint32_t flow, uint8_t state) {
     if (state == SESSION_TCP_CLOSED)
         return;
-    if (state == SESSION_TCP_ESTABLISHED)
+    if (state == SESSION_TCP_ESTABLISHED) {
+        /* Stays so while the session is closed: see take_flow() in session_stage.c. */
+        session_flows[flow].last = atomic_load_explicit(&session_clock, memory_order_relaxed);
         set_flag(&sessions[flow_session(flow)],
                  flow_is_backward(flow) ? SESSION_RST_BACKWARD : SESSION_RST_FORWARD);
+    }
     set_state(flow, state, SESSION_TCP_CLOSED);
 }
 
 /* Whoever goes on sending has not sent the RST: somebody has guessed the ports, but not the
  * sequence number, and the other end has taken no notice (RFC 5961 section 3, RFC 7857
- * section 2.2). */
+ * section 2.2). In the first moment it may as well be older than the RST: that passes, but proves
+ * nothing. What the other side sends never does: it may not have got the RST yet. */
 static bool was_forged(uint32_t flow, uint8_t flags) {
     struct session *session = &sessions[flow_session(flow)];
     uint8_t mark = flow_is_backward(flow) ? SESSION_RST_BACKWARD : SESSION_RST_FORWARD;
+    uint32_t now = atomic_load_explicit(&session_clock, memory_order_relaxed);
 
     if ((flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) != TCP_ACK ||
-        !(__atomic_load_n(&session->flags, __ATOMIC_RELAXED) & mark))
+        !(__atomic_load_n(&session->flags, __ATOMIC_RELAXED) & mark) ||
+        (int32_t)(now - session_flows[flow].last) < OVERTAKEN_TICKS)
         return false;
     __atomic_fetch_and(&session->flags, (uint8_t) ~(SESSION_RST_FORWARD | SESSION_RST_BACKWARD),
                        __ATOMIC_RELAXED);

@@ -1041,11 +1041,66 @@ CASE(a_forged_reset_does_not_end_a_connection) {
     establish();
     back(RST);
     state_is("tcp_closed");
+    advance(3000);
+    out(ACK | PSH); /* from the side that is to believe it: says nothing */
+    state_is("tcp_closed");
     back(ACK | PSH);
     state_is("tcp_established");
     advance(20000);
     sessions_are(1);
     out(ACK);
+}
+
+CASE(forged_resets_again_and_again) {
+    start(one_way);
+    establish();
+    for (unsigned i = 0; i < 100; i++) {
+        if (i % 2)
+            back(RST);
+        else
+            out(RST | ACK);
+        out(ACK | PSH);
+        back(ACK | PSH);
+        advance(500);
+    }
+    advance(1000);
+    out(ACK);
+    back(ACK);
+    state_is("tcp_established");
+    sessions_are(1);
+}
+
+/* Whoever has sent it is not there any more; what the other side has under way says nothing. */
+CASE(a_genuine_reset_ends_a_connection) {
+    start(one_way);
+    establish();
+    back(RST | ACK);
+    for (unsigned i = 0; i < 8; i++) {
+        out(ACK | PSH);
+        back(RST);
+        state_is("tcp_closed");
+        advance(1000);
+    }
+    advance(5000);
+    sessions_are(0);
+}
+
+/* Segments that were sent before the RST, and the answers to them, come a moment behind it. */
+CASE(a_reset_that_overtakes_others_ends_a_connection) {
+    start(one_way);
+    establish();
+    back(ACK | PSH);
+    back(RST | ACK);
+    for (unsigned i = 0; i < 4; i++) {
+        back(ACK | PSH);
+        out(ACK);
+        back(FIN | ACK);
+        advance(200);
+    }
+    state_is("tcp_closed");
+    advance(13000);
+    sessions_are(0);
+    out_dropped(ACK, "session.tcp_no_session");
 }
 
 CASE(a_network_of_64_bits_is_one_source) {
