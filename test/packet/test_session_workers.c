@@ -19,13 +19,16 @@
 
 enum { SYN = 0x02, ACK = 0x10 };
 
+#define ROUTER(nat)                                                                                    \
+    "{'interfaces': {'lan': {" LAN_PORT ", " LAN_ADDRESSES "}, 'wan': {" WAN_PORT                      \
+    ", " WAN_ADDRESSES "}}, 'neighbours': [" LAN_NEIGHBOURS "," WAN_NEIGHBOURS "],"                    \
+    "'routes': [" DEFAULT_ROUTES "], 'sessions': {'size': 65536, 'timeouts': {'udp_new': 60,"          \
+    "'udp': 60, 'tcp_established': 60, 'tcp_answered': 60, 'tcp_opening': 60}},"                       \
+    "'firewall': {'default': 'drop', 'rules': [{'name': 'out', 'in': 'lan', 'action': 'accept'}]}" nat \
+    "," UNLIMITED "}"
 static const char *const masquerade =
-    "{'interfaces': {'lan': {" LAN_PORT ", " LAN_ADDRESSES "}, 'wan': {" WAN_PORT ", " WAN_ADDRESSES
-    "}}, 'neighbours': [" LAN_NEIGHBOURS "," WAN_NEIGHBOURS "],"
-    "'routes': [" DEFAULT_ROUTES "], 'sessions': {'size': 65536, 'timeouts': {'udp_new': 60,"
-    "'udp': 60, 'tcp_established': 60, 'tcp_answered': 60, 'tcp_opening': 60}},"
-    "'firewall': {'default': 'drop', 'rules': [{'name': 'out', 'in': 'lan', 'action': 'accept'}]},"
-    "'nat': {'source': [{'out': 'wan', 'to': 'interface'}]}," UNLIMITED "}";
+    ROUTER(", 'nat': {'source': [{'out': 'wan', 'to': 'interface'}]}");
+static const char *const no_nat = ROUTER("");
 
 static unsigned ended(const char *text_of_count) {
     const char *at = strstr(text_of_count, "'sessions':");
@@ -181,6 +184,67 @@ CASE(reloads_keep_sessions_on_both_workers) {
             inject(LAN, udp4(.source = text(CLIENT ":%u", 2000 + i), .destination = SERVER ":53"));
         require(drain(WAN, NULL, FLOWS) == FLOWS, "round %u: some were lost", round);
     }
+}
+
+/* What is still under way is seen as well. Returns the number of frames. */
+static unsigned nothing_leaves_untranslated(unsigned round) {
+    unsigned passed = 0;
+
+    for (unsigned quiet = 0; quiet < 10; quiet++) {
+        struct frame *found = take_waiting(WAN);
+
+        for (; found; found = take_waiting(WAN), quiet = 0, passed++)
+            require(found->bytes[IP + 9] != 6 ||
+                        memcmp(found->bytes + IP + 12, (uint8_t[]){198, 51, 100, 1}, 4) == 0,
+                    "round %u: a segment left untranslated", round);
+        for (found = take_waiting(LAN); found; found = take_waiting(LAN), quiet = 0, passed++)
+            require(found->bytes[IP + 16] == 192, "round %u: an answer was not translated", round);
+        usleep(500);
+    }
+    return passed;
+}
+
+static void segments(unsigned first, unsigned count, unsigned flags) {
+    for (unsigned port = first; port < first + count; port++) {
+        inject(LAN, tcp4(.source = text(CLIENT ":%u", port), .destination = SERVER ":80",
+                         .tcp_flags = ACK));
+        inject(WAN, tcp4(.source = SERVER ":80", .destination = text(OUTSIDE ":%u", port),
+                         .tcp_flags = flags));
+    }
+}
+
+/* The workers are at it while the rules are taken away, and the sessions after them. */
+CASE(nat_goes_and_comes_while_both_workers_forward) {
+    enum { CONNECTIONS = 100 };
+
+    start(masquerade);
+    for (unsigned round = 0; round < 15; round++) {
+        unsigned first = 3000 + round * CONNECTIONS;
+
+        for (unsigned port = first; port < first + CONNECTIONS; port++)
+            inject(LAN, tcp4(.source = text(CLIENT ":%u", port), .destination = SERVER ":80",
+                             .tcp_flags = SYN));
+        require(drain(WAN, NULL, CONNECTIONS) == CONNECTIONS, "round %u: some were lost", round);
+        segments(first, CONNECTIONS, SYN | ACK);
+        segments(first, CONNECTIONS, ACK);
+        apply(no_nat);
+        segments(first, CONNECTIONS, ACK);
+        require(nothing_leaves_untranslated(round) > 0, "round %u: all were lost", round);
+        advance(3000);
+        segments(first, CONNECTIONS, ACK);
+        apply(masquerade);
+        segments(first, CONNECTIONS, ACK);
+        nothing_leaves_untranslated(round);
+        for (unsigned i = 0; i < 100 && nat_mapping_count() > 0; i++) {
+            advance(1000);
+            usleep(10000);
+        }
+        require(nat_mapping_count() == 0 && nat_mapping_ports_taken() == 0,
+                "round %u: %u mappings and %u ports", round, nat_mapping_count(),
+                nat_mapping_ports_taken());
+        frames_free();
+    }
+    forget_drops();
 }
 
 /* Both workers fill a small table with half-open sessions, which give way to each other. */
