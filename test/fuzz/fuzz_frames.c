@@ -33,7 +33,8 @@ enum { FRAMES_PER_INPUT = 64, LENGTH_MAX = 3000, MTU_MAX = 1500 };
 
 static const char *const configuration =
     "{'vrfs': {'blue': {'table': 100}}, 'interfaces': {"
-    "'lan': {" LAN_PORT ", 'addresses': ['192.168.1.1/24', '2001:db8:1::1/64'],"
+    "'lan': {" LAN_PORT ","
+    "        'addresses': ['192.168.1.1/24', '2001:db8:1::1/64', 'fd00:aaaa:bbbb:1::1/64'],"
     "        'router_advertisement': {'interval': 30}},"
     "'lan.10': {'parent': 'lan', 'vlan': 10, 'addresses': ['192.168.10.1/24', '2001:db8:10::1/64']},"
     "'lan.20': {'parent': 'lan', 'vlan': 20, 'vrf': 'blue', 'addresses': ['10.0.0.1/8']},"
@@ -64,7 +65,12 @@ static const char *const configuration =
     "{'out': 'isp', 'to': '100.64.4.16/30', 'mapping': 'endpoint_dependent', 'ports': '2000-2100'}],"
     "'destination': [{'in': 'wan', 'protocol': 'tcp', 'destination_port': '80-90',"
     "'to': '192.168.1.10:8080'}],"
-    "'static': [{'outside': '10.3.0.99', 'inside': '192.168.1.99'}]}," UNLIMITED "}";
+    "'static': [{'outside': '10.3.0.99', 'inside': '192.168.1.99'}],"
+    "'nptv6': [{'out': 'wan', 'inside': 'fd00:aaaa:bbbb::/48', 'outside': '2001:db8:9::/48'}],"
+    "'nat64': [{'prefix': '64:ff9b:1::/96', 'out': 'wan', 'to': 'interface',"
+    "'filtering': 'endpoint_independent'},"
+    "{'prefix': '64:ff9b:1::/96', 'out': 'dmz', 'to': '10.3.0.50',"
+    "'mapping': 'endpoint_dependent'}]}," UNLIMITED "}";
 
 static unsigned buffers;    /* out of the pools at the start */
 static unsigned inputs;     /* since the last check */
