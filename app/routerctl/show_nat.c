@@ -1,5 +1,5 @@
 /*
- * show nat: the three kinds of rules, a table each.
+ * show nat: the kinds of rules, a table each.
  */
 #include "commands.h"
 #include "field.h"
@@ -50,15 +50,14 @@ static void interface_cell(struct table *table, const json_t *rule, const char *
         table_cell(table, "%s", name);
 }
 
-static void source_row(struct table *table, const json_t *rule) {
+/* The cells from OUT on; `before` of them stand to its left. */
+static void pool_cells(struct table *table, const json_t *rule, unsigned before) {
     const json_t *addresses = json_object_get(rule, "addresses");
     double block = field_real(rule, "port_block");
     size_t count = json_array_size(addresses);
-    const char *to = field_text(rule, "to");
 
-    table_cell(table, "%s", field_text(rule, "name"));
     interface_cell(table, rule, "out");
-    if (strcmp(to, "none") == 0) {
+    if (strcmp(field_text(rule, "to"), "none") == 0) {
         table_cell(table, "not translated");
         table_row_end(table);
         return;
@@ -74,8 +73,8 @@ static void source_row(struct table *table, const json_t *rule) {
     table_cell(table, "%s", field_text(rule, "mapping"));
     table_cell(table, "%s", field_text(rule, "filtering"));
     for (size_t i = 1; i < count; i++) { /* further ranges stand below the first */
-        table_cell(table, "%s", "");
-        table_cell(table, "%s", "");
+        for (unsigned empty = 0; empty <= before; empty++)
+            table_cell(table, "%s", "");
         table_cell(table, "%s", range_text(json_array_get(addresses, i)).text);
         table_row_end(table);
     }
@@ -90,7 +89,8 @@ static void show_sources(struct session *session, const json_t *rules) {
     size_t i;
 
     json_array_foreach (rules, i, rule) {
-        source_row(table, rule);
+        table_cell(table, "%s", field_text(rule, "name"));
+        pool_cells(table, rule, 1);
     }
     table_end(table, stdout, session->colour);
 }
@@ -134,12 +134,50 @@ static void show_statics(struct session *session, const json_t *rules) {
     table_end(table, stdout, session->colour);
 }
 
+static void show_nptv6(struct session *session, const json_t *rules) {
+    static const struct table_column columns[] = {{"NPTV6 RULE", TABLE_LEFT},
+                                                  {"OUT", TABLE_LEFT},
+                                                  {"INSIDE", TABLE_LEFT},
+                                                  {"OUTSIDE", TABLE_LEFT}};
+    struct table *table = TABLE_NEW(columns);
+    json_t *rule;
+    size_t i;
+
+    json_array_foreach (rules, i, rule) {
+        table_cell(table, "%s", field_text(rule, "name"));
+        interface_cell(table, rule, "out");
+        table_cell(table, "%s", field_text(rule, "inside"));
+        table_cell(table, "%s", field_text(rule, "outside"));
+    }
+    table_end(table, stdout, session->colour);
+}
+
+static void show_nat64(struct session *session, const json_t *rules) {
+    static const struct table_column columns[] = {
+        {"NAT64 RULE", TABLE_LEFT}, {"PREFIX", TABLE_LEFT},   {"OUT", TABLE_LEFT},
+        {"TO", TABLE_LEFT},         {"PORTS", TABLE_LEFT},    {"MAPPING", TABLE_LEFT},
+        {"FILTERING", TABLE_LEFT}};
+    struct table *table = TABLE_NEW(columns);
+    json_t *rule;
+    size_t i;
+
+    json_array_foreach (rules, i, rule) {
+        table_cell(table, "%s", field_text(rule, "name"));
+        table_cell(table, "%s", field_text(rule, "prefix"));
+        pool_cells(table, rule, 2);
+    }
+    table_end(table, stdout, session->colour);
+}
+
 void show_nat(struct session *session, const struct match *match, const void *result) {
     static const struct {
         const char *key;
         void (*show)(struct session *session, const json_t *rules);
-    } kinds[] = {
-        {"source", show_sources}, {"destination", show_destinations}, {"static", show_statics}};
+    } kinds[] = {{"source", show_sources},
+                 {"destination", show_destinations},
+                 {"static", show_statics},
+                 {"nptv6", show_nptv6},
+                 {"nat64", show_nat64}};
     bool any = false;
 
     (void)match;

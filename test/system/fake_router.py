@@ -125,6 +125,19 @@ NAT = {
         {"name": "destination-2", "in": "wan", "protocol": "any",
          "to": {"first": "192.168.1.20", "last": "192.168.1.20"}}],
     "static": [{"outside": "203.0.113.10", "inside": "192.168.1.30", "interface": "wan"}],
+    "nptv6": [
+        {"name": "site", "out": "wan", "inside": "fd00:aaaa:bbbb::/48", "outside": "2001:db8:9::/48"},
+        {"name": "nptv6-2", "out": "", "inside": "fd00:aaaa:cccc::/56", "outside": "2001:db8:a::/56"}],
+    "nat64": [
+        {"name": "nat64-1", "out": "wan", "prefix": "64:ff9b::/96", "to": "interface",
+         "addresses": [{"first": "203.0.113.2", "last": "203.0.113.2"}],
+         "mapping": "endpoint_independent", "filtering": "endpoint_dependent",
+         "port_first": 1024, "port_last": 65535},
+        {"name": "labs", "out": "wan", "prefix": "2001:db8:1:64::/64", "to": "pool", "addresses": [
+            {"first": "203.0.113.40", "last": "203.0.113.47"},
+            {"first": "203.0.113.50", "last": "203.0.113.50"}],
+         "mapping": "endpoint_dependent", "filtering": "endpoint_dependent",
+         "port_first": 2000, "port_last": 2999}],
     "mappings": 1234,
 }
 
@@ -351,7 +364,7 @@ class FakeRouter:
 
     def nat_list(self, params):
         return NAT if self.configured else {"source": [], "destination": [], "static": [],
-                                            "mappings": 0}
+                                            "nptv6": [], "nat64": [], "mappings": 0}
 
     def stats_get(self, params):
         calls = self.calls["stats.get"]

@@ -245,6 +245,15 @@ class Show(Case):
             |OUTSIDE       INSIDE        INTERFACE
             |203.0.113.10  192.168.1.30  wan
             |
+            |NPTV6 RULE  OUT      INSIDE               OUTSIDE
+            |site        wan      fd00:aaaa:bbbb::/48  2001:db8:9::/48
+            |nptv6-2     missing  fd00:aaaa:cccc::/56  2001:db8:a::/56
+            |
+            |NAT64 RULE  PREFIX              OUT  TO                         PORTS       MAPPING               FILTERING
+            |nat64-1     64:ff9b::/96        wan  203.0.113.2                1024-65535  endpoint_independent  endpoint_dependent
+            |labs        2001:db8:1:64::/64  wan  203.0.113.40-203.0.113.47  2000-2999   endpoint_dependent    endpoint_dependent
+            |                                     203.0.113.50
+            |
             |mappings: 1,234
         """)
         self.router.configured = False
@@ -364,7 +373,8 @@ class Show(Case):
             for value in ({}, [{}], [], None, 1, "x",
                           {"routes": [{}], "workers": [{}], "next": None, "interfaces": {"a": 1},
                            "drops": [], "sessions": [{}], "rules": [{}, 1], "source": [{}],
-                           "destination": [{}], "static": [{}], "states": {"a": "b"}}):
+                           "destination": [{}], "static": [{}], "nptv6": [{}], "nat64": [{}],
+                           "states": {"a": "b"}}):
                 setattr(self.router, method, lambda params, value=value: value)
                 verb = {"system_info": "system", "interface_list": "interfaces",
                         "route_list": "routes", "neighbour_list": "neighbours",
