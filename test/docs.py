@@ -38,6 +38,8 @@ KEYS = [
     ("decode_source", "Source NAT rules", "nat_source"),
     ("decode_destination", "Destination NAT rules", "nat_destination"),
     ("decode_static", "Static NAT", "nat_static"),
+    ("decode_nptv6", "NPTv6", "nat_nptv6"),
+    ("decode_nat64", "NAT64 rules", "nat_nat64"),
 ]
 
 

@@ -91,6 +91,15 @@ def static(**members):
     return nat(static=[{"outside": "203.0.113.10", "inside": "192.0.2.20", **members}])
 
 
+def nptv6(**members):
+    return nat(nptv6=[{"out": "wan", "inside": "fd00:aaaa:bbbb::/48", "outside": "2001:db8:9::/48",
+                       **members}])
+
+
+def nat64(**members):
+    return nat(nat64=[{"prefix": "64:ff9b::/96", "out": "wan", "to": "interface", **members}])
+
+
 def sessions(**members):
     return {"sessions": members}
 
@@ -430,6 +439,65 @@ CASES = [
     (BEYOND, "a static address in a pool", nat(
         source=[{"out": "wan", "to": "203.0.113.8/29"}],
         static=[{"outside": "203.0.113.10", "inside": "192.0.2.20"}])),
+    # NPTv6.
+    (RIGHT, "another prefix", nptv6(name="site")),
+    (RIGHT, "NPTv6 of the shortest prefixes", nptv6(inside="8000::/1", outside="::/1")),
+    (RIGHT, "NPTv6 of the longest prefixes", nptv6(inside="fd00::/64", outside="2001:db8:9::/64")),
+    (WRONG, "half of NPTv6", nat(nptv6=[{"out": "wan", "inside": "fd00::/48"}])),
+    (WRONG, "NPTv6 without an interface", nat(nptv6=[
+        {"inside": "fd00::/48", "outside": "2001:db8:9::/48"}])),
+    (WRONG, "NPTv6 of IPv4", nptv6(inside="10.0.0.0/24", outside="10.1.0.0/24")),
+    (WRONG, "NPTv6 of an address without a length", nptv6(inside="fd00::", outside="2001:db8::")),
+    (WRONG, "NPTv6 of a longer prefix", nptv6(inside="fd00::/65", outside="2001:db8:9::/65")),
+    (WRONG, "NPTv6 of everything", nptv6(inside="::/0", outside="::/0")),
+    (WRONG, "a pool for NPTv6", nptv6(to="interface")),
+    (BEYOND, "NPTv6 of different lengths", nptv6(outside="2001:db8:9::/56")),
+    (BEYOND, "host bits in NPTv6", nptv6(inside="fd00:aaaa:bbbb:1::/48")),
+    (BEYOND, "inside and outside overlap", nptv6(outside="fd00:aaaa:bbbb::/48")),
+    (BEYOND, "one outside prefix for two", nat(nptv6=[
+        {"out": "wan", "inside": f"fd00:{n}::/48", "outside": "2001:db8:9::/48"} for n in (1, 2)])),
+    (BEYOND, "NPTv6 by no interface", nptv6(out="dmz")),
+    # NAT64.
+    (RIGHT, "NAT64", nat64()),
+    (RIGHT, "NAT64 with everything", nat64(
+        name="labs", prefix="2001:db8:1:64::/64", source=["2001:db8::/64", "fd00::/8"],
+        destination=["198.51.100.0/24", "10.0.0.7"], protocol="icmp",
+        to=["203.0.113.16-203.0.113.31", "203.0.113.9"], mapping="endpoint_independent",
+        filtering="endpoint_independent", ports="2000-60000", **{"in": "lan"})),
+    (RIGHT, "one source of NAT64", nat64(source="2001:db8::/64", protocol=17, ports=5000,
+                                         mapping="endpoint_dependent")),
+    (RIGHT, "all lengths of RFC 6052", nat(nat64=[
+        {"prefix": f"2001:db{n}::/{length}", "out": "wan", "to": "interface"}
+        for n, length in enumerate((32, 40, 48, 56, 64, 96))])),
+    (WRONG, "NAT64 to nowhere", nat(nat64=[{"prefix": "64:ff9b::/96", "out": "wan"}])),
+    (WRONG, "NAT64 without a prefix", nat(nat64=[{"out": "wan", "to": "interface"}])),
+    (WRONG, "NAT64 without an interface", nat(nat64=[
+        {"prefix": "64:ff9b::/96", "to": "interface"}])),
+    (WRONG, "NAT64 that translates nothing", nat64(to="none")),
+    (WRONG, "an IPv6 pool for NAT64", nat64(to="2001:db8::/120")),
+    (WRONG, "a length that no IPv4 address fits behind", nat64(prefix="64:ff9b::/95")),
+    (WRONG, "NAT64 behind an IPv4 prefix", nat64(prefix="10.0.0.0/8")),
+    (WRONG, "an IPv4 source of NAT64", nat64(source="192.0.2.0/24")),
+    (WRONG, "a source of NAT64 without a length", nat64(source="2001:db8::7")),
+    (WRONG, "an empty list of sources of NAT64", nat64(source=[])),
+    (WRONG, "an IPv6 destination of NAT64", nat64(destination="2001:db8::/64")),
+    (WRONG, "NAT64 of GRE", nat64(protocol="gre")),
+    (WRONG, "NAT64 of ICMPv6 by its number", nat64(protocol=58)),
+    (WRONG, "port blocks for NAT64", nat64(source="2001:db8::/64", port_block=64)),
+    (WRONG, "anybody to a NAT64 mapping that is not for everybody",
+     nat64(mapping="endpoint_dependent", filtering="endpoint_independent")),
+    (WRONG, "port 0 for NAT64", nat64(ports="0-1000")),
+    (BEYOND, "bits 64 to 71 of a NAT64 prefix", nat64(prefix="2001:db8:0:0:100::/96")),
+    (BEYOND, "host bits in a NAT64 prefix", nat64(prefix="2001:db8:0:0:1::/64")),
+    (BEYOND, "a NAT64 rule behind one that takes all",
+     nat(nat64=[{"prefix": "64:ff9b::/96", "out": "wan", "to": "interface"}] * 2)),
+    (BEYOND, "NAT64 prefixes of different lengths that overlap", nat(nat64=[
+        {"prefix": f"2001:db8:64::/{length}", "out": "wan", "to": "interface"}
+        for length in (96, 64)])),
+    (BEYOND, "a NAT64 prefix in an outside prefix", nat(
+        nptv6=[{"out": "wan", "inside": "fd00::/48", "outside": "2001:db8:9::/48"}],
+        nat64=[{"prefix": "2001:db8:9:64::/64", "out": "wan", "to": "interface"}])),
+    (BEYOND, "NAT64 by no interface", nat64(out="dmz")),
 ]
 
 
