@@ -166,11 +166,19 @@ class FakeRouter:
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.listener.bind(path)
         self.listener.listen(8)
-        threading.Thread(target=self.accept, daemon=True).start()
+        self.acceptor = threading.Thread(target=self.accept, daemon=True)
+        self.acceptor.start()
 
     def stop(self):
         os.unlink(self.path)
-        self.listener.close()
+        self.stop_listening()
+
+    def stop_listening(self):
+        """Again is fine. Nobody may still be about to accept when the descriptor becomes another's."""
+        if self.acceptor.is_alive():
+            self.listener.shutdown(socket.SHUT_RDWR)
+            self.acceptor.join()
+            self.listener.close()
 
     def accept(self):
         while True:

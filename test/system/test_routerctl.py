@@ -449,8 +449,7 @@ class BadRouter(Case):
         self.assertEqual(done.returncode, 3)
 
     def test_nobody_listens(self):
-        self.router.listener.shutdown(2)
-        self.router.listener.close()
+        self.router.stop_listening()
         self.fails("show system", 3, "routerctl: cannot connect to %s: nobody listens there; is "
                                      "dpdk-router running?\n" % self.socket)
 
