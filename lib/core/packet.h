@@ -27,6 +27,7 @@ enum {
     PACKET_FROM_HOST = 1 << 13,     /* from Linux through a twin: as FROM_ROUTER, but told of errors */
     PACKET_LINK_LOCAL_SOURCE = 1 << 12, /* IPv6 source is fe80::/10: cannot be forwarded */
     PACKET_HANDED_OVER = 1 << 7,    /* finished and counted by another worker; only to be sent */
+    PACKET_OTHER_FAMILY = 1 << 15, /* came in as the other version of IP */
     PACKET_INSPECTED = 1 << 14,  /* has passed firewall and NAT, and comes by again (fragments, held packets) */
 };
 

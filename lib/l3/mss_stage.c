@@ -95,12 +95,20 @@ static bool is_authenticated(const uint8_t *packet, unsigned end) {
     return next == IPPROTO_AH;
 }
 
+/* On the side that a packet of the other version of IP came from, the header has another length. */
+static uint16_t came_in_limit(const struct packet_meta *meta, uint16_t limit) {
+    if (limit == 0 || !(meta->flags & PACKET_OTHER_FAMILY))
+        return limit;
+    return meta->flags & PACKET_IPV6 ? (uint16_t)(limit + (IPV6_HEADER - IPV4_HEADER))
+                                     : (uint16_t)(limit - (IPV6_HEADER - IPV4_HEADER));
+}
+
 /* For IPv4; 0 = no limit. What is for the router itself leaves by no interface. */
 static uint16_t limit_of(const struct packet_meta *meta) {
     const struct interface_table *table = interface_table();
     uint8_t type = next_hop_get(meta->next_hop)->type;
     bool local = meta->flags & PACKET_LOCAL || type == NEXT_HOP_LOCAL || type == NEXT_HOP_BROADCAST;
-    uint16_t in = table->entry[meta->in_interface].tcp_mss;
+    uint16_t in = came_in_limit(meta, table->entry[meta->in_interface].tcp_mss);
     uint16_t out = local ? 0 : table->entry[meta->out_interface].tcp_mss;
 
     return in == 0 || (out != 0 && out < in) ? out : in;

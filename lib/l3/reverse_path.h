@@ -25,3 +25,10 @@ uint64_t reverse_path_check(const struct burst *burst, enum burst_kind kind);
 static inline uint64_t reverse_path_failed(const struct burst *burst, enum burst_kind kind) {
     return likely(!interface_table()->reverse_path) ? 0 : reverse_path_check(burst, kind);
 }
+
+/* The same for one packet, before somebody makes another one of it. */
+static inline bool reverse_path_fails(struct rte_mbuf *mbuf) {
+    const struct burst burst = {.packets = &mbuf, .mask = 1};
+
+    return reverse_path_failed(&burst, BURST_MIXED) != 0;
+}

@@ -21,6 +21,7 @@ enum nat_drop {
     NAT_TABLE_FULL,
     NAT_BUSY,
     NAT_NPTV6_ADDRESS,
+    NAT_NAT64_SOURCE,
     NAT_NAT64_DESTINATION,
     NAT_NAT64_PROTOCOL,
     NAT_NAT64_NO_RULE,
@@ -59,6 +60,7 @@ bool nat_choose_destination6(struct worker *worker, struct rte_mbuf *mbuf,
                              struct session_miss *miss);
 bool nat_choose_source6(struct worker *worker, struct session_new *draft);
 bool nat_wants_source6(const struct flow_key6 *key, uint16_t in, uint16_t out);
+bool nat_stateless6(struct worker *worker, struct rte_mbuf *mbuf, uint16_t out);
 /* A packet from the IPv4 side to a mapping with an IPv6 inside. */
 bool nat_enter_ipv6(struct worker *worker, struct rte_mbuf *mbuf, struct session_miss *miss,
                     uint32_t mapping);

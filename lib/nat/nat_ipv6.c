@@ -93,11 +93,44 @@ const struct nptv6_rule *nptv6_of_outside(const struct nat_rules *rules, uint16_
 
 /* --- NAT64 --- */
 
-const struct nat64_rule *nat64_of_destination(const struct nat_rules *rules,
-                                              const uint8_t destination[16]) {
+const struct nat64_rule *nat64_of_destination(const struct nat_rules *rules, uint16_t in,
+                                              uint16_t vrf, const uint8_t address[16]) {
     for (unsigned i = 0; i < rules->nat64_count; i++) {
-        if (nat_in_prefix6(&rules->nat64[i].prefix, destination))
-            return &rules->nat64[i];
+        const struct nat64_rule *rule = &rules->nat64[i];
+
+        if (nat_in_prefix6(&rule->prefix, address) &&
+            (rule->as.any_in ? rule->vrf == vrf : rule->as.in == in))
+            return rule;
+    }
+    return NULL;
+}
+
+bool nat_in_pool(const struct nat_source_rule *rule, uint32_t outside) {
+    uint32_t host = rte_be_to_cpu_32(outside);
+
+    for (unsigned i = 0; i < rule->pool_count; i++) {
+        if (rule->pool[i].first <= host && host <= rule->pool[i].last)
+            return true;
+    }
+    return false;
+}
+
+static bool from_source(const struct nat64_rule *rule, const uint8_t source[16]) {
+    for (unsigned i = 0; i < rule->source_count; i++) {
+        if (nat_in_prefix6(&rule->source[i], source))
+            return true;
+    }
+    return rule->source_count == 0;
+}
+
+const struct nat64_rule *nat64_open_to(const struct nat_rules *rules, uint16_t out,
+                                       uint32_t outside, const uint8_t inside[16]) {
+    for (unsigned i = 0; i < rules->nat64_count; i++) {
+        const struct nat64_rule *rule = &rules->nat64[i];
+
+        if (rule->as.out == out && out != 0 && rule->as.endpoint_independent_filter &&
+            nat_in_pool(&rule->as, outside) && from_source(rule, inside))
+            return rule;
     }
     return NULL;
 }
@@ -143,14 +176,9 @@ const struct nat64_rule *nat64_match(const struct nat_rules *rules, const struct
                                      const uint8_t source[16], const uint8_t destination[16]) {
     for (unsigned i = 0; i < rules->nat64_count; i++) {
         const struct nat64_rule *rule = &rules->nat64[i];
-        bool from = rule->source_count == 0;
 
-        if (!nat_in_prefix6(&rule->prefix, destination) ||
-            !nat_source_rule_matches(&rule->as, packet))
-            continue;
-        for (unsigned n = 0; n < rule->source_count && !from; n++)
-            from = nat_in_prefix6(&rule->source[n], source);
-        if (from)
+        if (nat_in_prefix6(&rule->prefix, destination) &&
+            nat_source_rule_matches(&rule->as, packet) && from_source(rule, source))
             return rule;
     }
     return NULL;

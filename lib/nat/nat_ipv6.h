@@ -27,9 +27,15 @@ const struct nptv6_rule *nptv6_of_outside(const struct nat_rules *rules, uint16_
 
 /* --- NAT64 --- */
 
-/* The first rule whose prefix holds the destination. */
-const struct nat64_rule *nat64_of_destination(const struct nat_rules *rules,
-                                              const uint8_t destination[16]);
+/* The first rule whose prefix holds the address, for packets that came in by the interface and the
+ * VRF: a rule without an incoming interface is for the VRF of the outgoing one. */
+const struct nat64_rule *nat64_of_destination(const struct nat_rules *rules, uint16_t in,
+                                              uint16_t vrf, const uint8_t address[16]);
+/* The first rule by which the inside address has this outside one (network order) on the
+ * interface, and anybody may send to it. */
+const struct nat64_rule *nat64_open_to(const struct nat_rules *rules, uint16_t out,
+                                       uint32_t outside, const uint8_t inside[16]);
+bool nat_in_pool(const struct nat_source_rule *rule, uint32_t outside);
 /* The IPv4 address that the destination stands for; network order. */
 uint32_t nat64_ipv4(const struct nat64_rule *rule, const uint8_t destination[16]);
 /* May the address be reached by the rule's prefix? Behind 64:ff9b::/96 only global ones may (RFC

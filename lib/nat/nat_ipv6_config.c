@@ -24,6 +24,13 @@ static bool decode_prefix6(const struct decode *d, struct nat_prefix6 *out) {
     return true;
 }
 
+/* Groups and link-local addresses mean something else on each link. */
+static void need_unicast(const struct decode *d, const struct nat_prefix6 *prefix) {
+    if (prefix->address[0] == 0xff ||
+        (prefix->address[0] == 0xfe && (prefix->address[1] & 0xc0) == 0x80))
+        decode_problem(d, "expected global or unique local addresses");
+}
+
 static bool decode_member_prefix6(const struct decode *d, const char *key, struct decode *at,
                                   struct nat_prefix6 *out) {
     return decode_required(d, key, at) && decode_prefix6(at, out);
@@ -49,8 +56,9 @@ static void decode_nptv6(const struct decode *d, struct nptv6_config *config, un
     else if (rule->inside.length == 0 || rule->inside.length > 64)
         decode_problem(&inside, "a prefix of 1 to 64 bits can be translated, not a /%u",
                        rule->inside.length);
-    else
-        nptv6_prepare(rule);
+    need_unicast(&inside, &rule->inside);
+    need_unicast(&outside, &rule->outside);
+    nptv6_prepare(rule);
 }
 
 static void decode_sources6(const struct decode *d, struct nat64_rule *rule) {
@@ -95,6 +103,8 @@ static void decode_nat64(const struct decode *d, struct nat64_config *config, un
         else if (rule->prefix.address[8] != 0)
             decode_problem(&at, "bits 64 to 71 of the prefix have to be zero (RFC 6052)");
     }
+    if (rule->prefix.length != 0)
+        need_unicast(&at, &rule->prefix);
     decode_sources6(d, rule);
     nat_decode_source_rule(d, config->in, config->out, &rule->as);
     if (rule->as.target == NAT_TO_NONE && decode_member(d, "to", &at))
@@ -169,6 +179,7 @@ static bool nat64_hides(const struct nat64_config *first, const struct nat64_con
 
 static void check_nat64(const struct config *config, const struct nat_config *nat,
                         struct problems *problems) {
+    struct ip_address prefix;
     char path[64];
 
     for (unsigned i = 0; i < nat->nat64_count; i++) {
@@ -194,6 +205,12 @@ static void check_nat64(const struct config *config, const struct nat_config *na
                              before, other->length);
                 break;
             }
+        }
+        prefix = ip6_address(entry->rule.prefix.address);
+        if (interface_configured_on_link(config, "default", NULL, &prefix)) {
+            snprintf(path, sizeof(path), "$.nat.nat64[%u].prefix", i);
+            problems_add(problems, path, "it lies in a connected prefix, whose hosts could not be "
+                                         "reached any more");
         }
         for (unsigned rule = 0; rule < nat->nptv6_count; rule++) {
             if (overlap(&nat->nptv6[rule].rule.outside, &entry->rule.prefix)) {

@@ -19,10 +19,9 @@ enum {
     MAPPING_IPV6 = 1 << 1, /* the inside is IPv6 (RFC 6146), and `inside` 0 */
 };
 
-/* The inside of a mapping with MAPPING_IPV6, and the prefix that its peers appear behind. */
+/* The inside of a mapping with MAPPING_IPV6. */
 struct nat_inside6 {
-    uint8_t address[16], prefix[16];
-    uint8_t prefix_length;
+    uint8_t address[16];
 };
 
 /* Addresses and ports in network order. With an inside address of 0 it is the router's own host
@@ -41,7 +40,7 @@ enum { NAT_ADDRESSES_MAX = 4096 }; /* outside addresses of mappings: each has 24
 
 /* Makes the table for up to `size` mappings. 0 or -ENOMEM. */
 int nat_mapping_create(uint32_t size);
-/* Room for IPv6 insides in the table that there is: 36 bytes for each mapping. 0 or -ENOMEM. */
+/* Room for IPv6 insides in the table that there is: 16 bytes for each mapping. 0 or -ENOMEM. */
 int nat_mapping_need_ipv6(void);
 /* No worker reads it any more. */
 void nat_mapping_free(void);

@@ -22,6 +22,12 @@ static uint16_t id_of(const char *name) {
     return interface ? interface->id : 0;
 }
 
+static uint16_t vrf_of(const char *name) {
+    const struct interface *interface = interface_by_name(name);
+
+    return interface ? interface->vrf : VRF_DEFAULT;
+}
+
 static void add_mapping_addresses(const struct nat_source_rule *rule, uint16_t vrf) {
     for (uint32_t n = 0; n < rule->pool_size; n++) {
         int error = nat_mapping_add_address(nat_pool_address(rule, n), vrf);
@@ -59,7 +65,7 @@ static void fill_nptv6(const struct nptv6_config *config, struct nptv6_rule *rul
 
     *rule = config->rule;
     rule->out = out ? out->id : 0;
-    rule->vrf = out ? out->vrf : VRF_DEFAULT;
+    rule->vrf = vrf_of(config->out);
 }
 
 static void fill_destination(const struct destination_config *config,
@@ -257,6 +263,7 @@ static struct nat_rules *make_rules(const struct nat_config *config) {
     for (unsigned i = 0; i < config->nat64_count; i++) {
         rules->nat64[i] = config->nat64[i].rule;
         fill_source(config->nat64[i].in, config->nat64[i].out, &rules->nat64[i].as);
+        rules->nat64[i].vrf = vrf_of(config->nat64[i].out);
     }
     for (unsigned i = 0; i < config->nptv6_count; i++)
         fill_nptv6(&config->nptv6[i], &rules->nptv6[i]);

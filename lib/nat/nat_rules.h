@@ -103,6 +103,7 @@ struct nptv6_rule {
 struct nat64_rule {
     struct nat_source_rule as; /* interfaces, IPv4 destinations, protocol, pool, ports; no source */
     struct nat_prefix6 prefix; /* a length of RFC 6052 */
+    uint16_t vrf;              /* of the outgoing interface */
     unsigned source_count;     /* 0 = any */
     struct nat_prefix6 source[NAT_LIST_MAX];
 };

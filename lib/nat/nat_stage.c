@@ -52,7 +52,7 @@ static void one_packet(struct worker *worker, struct burst *burst, unsigned i) {
 
     if (!(session_flows[number].flags & FLOW_OTHER_FAMILY))
         session_rewrite_source(burst->packets[i], number);
-    else if (!session_change_family(worker, burst->packets[i], number))
+    else if (session_change_family(worker, burst->packets[i], number) != SESSION_FAMILY_CHANGED)
         burst->dropped |= UINT64_C(1) << i;
 }
 

@@ -40,6 +40,7 @@ struct drop_group nat_drops = {
             [NAT_TABLE_FULL] = "table_full",
             [NAT_BUSY] = "busy",
             [NAT_NPTV6_ADDRESS] = "nptv6_address",
+            [NAT_NAT64_SOURCE] = "nat64_source",
             [NAT_NAT64_DESTINATION] = "nat64_destination",
             [NAT_NAT64_PROTOCOL] = "nat64_protocol",
             [NAT_NAT64_NO_RULE] = "nat64_no_rule",
@@ -227,7 +228,7 @@ static void say_exhausted(const struct nat_source_rule *rule, uint32_t outside) 
     char text[IP_ADDRESS_TEXT];
 
     log_limited(&limit, LOG_LEVEL_WARNING, "nat",
-                "source rule %s: the ports %u to %u of %s are all in use", rule->name,
+                "rule %s: the ports %u to %u of %s are all in use", rule->name,
                 rule->port_first, rule->port_last, ip_address_text(&address, text));
 }
 
@@ -488,6 +489,7 @@ const struct session_translator nat_translator = {
     .destination = choose_destination,
     .source = choose_source,
     .keep_port = keep_port,
+    .stateless6 = nat_stateless6,
     .wants_source = wants_source,
     .untranslatable = untranslatable,
     .restore = restore,

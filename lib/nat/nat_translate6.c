@@ -47,6 +47,9 @@ static bool enter_ipv4(struct worker *worker, struct rte_mbuf *mbuf, struct sess
     uint8_t protocol = (uint8_t)key->protocol_vrf;
     uint32_t ipv4 = nat64_ipv4(rule, key->destination), host = rte_be_to_cpu_32(ipv4), next_hop;
 
+    /* RFC 6146 section 3.5: whoever says to be behind the prefix would be answered in a circle. */
+    if (nat_in_prefix6(&rule->prefix, key->source))
+        return nat_refuse(worker, NAT_NAT64_SOURCE);
     if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP && protocol != IPPROTO_ICMPV6)
         return nat_refuse(worker, NAT_NAT64_PROTOCOL);
     if (!nat64_may_reach(rule, ipv4))
@@ -63,13 +66,15 @@ static bool enter_ipv4(struct worker *worker, struct rte_mbuf *mbuf, struct sess
 bool nat_enter_ipv6(struct worker *worker, struct rte_mbuf *mbuf, struct session_miss *miss,
                     uint32_t mapping) {
     const struct nat_inside6 *inside = nat_mapping_inside6(mapping);
+    uint32_t next_hop = route_of_ipv6(packet_meta(mbuf)->vrf, inside->address);
 
-    (void)worker;
+    if (is_own(next_hop)) /* somebody has used an address of the router */
+        return nat_refuse(worker, NAT_NAT64_SOURCE);
     miss->flags |= FLOW_OTHER_FAMILY;
     memcpy(miss->destination6, inside->address, sizeof(miss->destination6));
     miss->destination_port = nat_mapping_get(mapping)->inside_port;
     miss->mapping = mapping;
-    set_next_hop(mbuf, route_of_ipv6(packet_meta(mbuf)->vrf, inside->address));
+    set_next_hop(mbuf, next_hop);
     return true;
 }
 
@@ -78,15 +83,16 @@ bool nat_choose_destination6(struct worker *worker, struct rte_mbuf *mbuf,
     const struct nat_rules *rules = nat_rules_now();
     const struct packet_meta *meta = packet_meta(mbuf);
     const uint8_t *destination = miss->key.v6.destination;
-    const struct nat64_rule *nat64 = nat64_of_destination(rules, destination);
-    const struct nptv6_rule *nptv6;
+    const struct nat64_rule *nat64 =
+        nat64_of_destination(rules, meta->in_interface, meta->vrf, destination);
+    const struct nptv6_rule *nptv6 = nptv6_of_outside(rules, meta->vrf, destination);
 
+    /* The router may have addresses of its own in these prefixes. */
+    if ((!nat64 && !nptv6) || meta->flags & PACKET_LOCAL ||
+        is_own(route_of_ipv6(meta->vrf, destination)))
+        return true;
     if (nat64)
         return enter_ipv4(worker, mbuf, miss, nat64);
-    nptv6 = nptv6_of_outside(rules, meta->vrf, destination);
-    /* The router may have addresses of its own in the outside prefix. */
-    if (!nptv6 || meta->flags & PACKET_LOCAL || is_own(route_of_ipv6(meta->vrf, destination)))
-        return true;
     if (!nptv6_translate(nptv6, false, destination, miss->destination6))
         return nat_refuse(worker, NAT_NPTV6_ADDRESS);
     miss->flags |= FLOW_DESTINATION;
@@ -107,11 +113,10 @@ static struct nat_packet packet_of(const struct session_new *draft) {
     };
 }
 
-static struct nat_inside6 inside_of(const struct nat64_rule *rule, const uint8_t address[16]) {
-    struct nat_inside6 inside = {.prefix_length = rule->prefix.length};
+static struct nat_inside6 inside_of(const uint8_t address[16]) {
+    struct nat_inside6 inside;
 
     memcpy(inside.address, address, sizeof(inside.address));
-    memcpy(inside.prefix, rule->prefix.address, sizeof(inside.prefix));
     return inside;
 }
 
@@ -124,21 +129,28 @@ static bool source_on_ipv4(struct worker *worker, struct session_new *draft) {
 
     if (!rule)
         return nat_refuse(worker, NAT_NAT64_NO_RULE);
-    inside = inside_of(rule, key->source);
+    inside = inside_of(key->source);
     return nat_apply_rule(worker, draft, &rule->as, &inside);
 }
 
-/* From the IPv4 side, by a mapping: that is held, and its prefix stands for the source. */
+/* From the IPv4 side, by a mapping: that is held, and the source appears behind the rule's prefix. */
 static bool source_on_ipv6(struct worker *worker, struct session_new *draft) {
-    const struct nat_inside6 *inside = nat_mapping_inside6(draft->mapping);
+    uint32_t mapping = draft->mapping, source = draft->key.v4.source;
+    const struct nat64_rule *rule =
+        nat64_open_to(nat_rules_now(), draft->in_interface, draft->key.v4.destination,
+                      nat_mapping_inside6(mapping)->address);
 
     if (draft->attempt > 0)
         return nat_refuse(worker, NAT_CONFLICT);
-    if (!nat_mapping_hold(draft->mapping)) {
-        draft->mapping = MAPPING_NONE;
+    draft->mapping = MAPPING_NONE;
+    if (!rule)
         return nat_refuse(worker, NAT_NO_MAPPING);
-    }
-    embedded_make(inside->prefix, inside->prefix_length, draft->key.v4.source, draft->source6);
+    if (!nat64_may_reach(rule, source))
+        return nat_refuse(worker, NAT_NAT64_DESTINATION);
+    if (!nat_mapping_hold(mapping))
+        return nat_refuse(worker, NAT_NO_MAPPING);
+    draft->mapping = mapping;
+    embedded_make(rule->prefix.address, rule->prefix.length, source, draft->source6);
     return true;
 }
 
@@ -168,12 +180,65 @@ bool nat_choose_source6(struct worker *worker, struct session_new *draft) {
                                     : source_on_ipv6(worker, draft);
 }
 
-bool nat_wants_source6(const struct flow_key6 *key, uint16_t in, uint16_t out) {
-    const struct nat_rules *rules = nat_rules_now();
-
-    (void)in;
+static bool leaves_as_another(const struct nat_rules *rules, const struct flow_key6 *key,
+                              uint16_t in, uint16_t out) {
     return nptv6_of_inside(rules, out, key->source) ||
-           nat64_of_destination(rules, key->destination);
+           nat64_of_destination(rules, in, (uint16_t)(key->protocol_vrf >> 16), key->destination);
+}
+
+bool nat_wants_source6(const struct flow_key6 *key, uint16_t in, uint16_t out) {
+    return leaves_as_another(nat_rules_now(), key, in, out);
+}
+
+/* --- without a session --- */
+
+/* The address in the packet that an ICMPv6 error quotes, if there is one: at `at` of its header. */
+static uint8_t *quoted_address(struct rte_mbuf *mbuf, unsigned at) {
+    enum { ICMP_HEADER = 8, FIRST_QUERY = 128 };
+    const struct packet_meta *meta = packet_meta(mbuf);
+    unsigned quote = meta->l4_offset + ICMP_HEADER;
+
+    if (meta->l4_protocol != IPPROTO_ICMPV6 || meta->flags & PACKET_LATER_FRAGMENT ||
+        quote + IPV6_HEADER > mbuf->data_len ||
+        *rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, meta->l4_offset) >= FIRST_QUERY)
+        return NULL;
+    return rte_pktmbuf_mtod_offset(mbuf, uint8_t *, quote + at);
+}
+
+/* In the packet and in what it quotes, where addresses have changed places. Both leave all checksums
+ * as they are. */
+static bool translate_both(struct worker *worker, const struct nptv6_rule *rule, bool outward,
+                           uint8_t *address, uint8_t *quoted) {
+    uint8_t became[16];
+
+    if (!nptv6_translate(rule, outward, address, became))
+        return nat_refuse(worker, NAT_NPTV6_ADDRESS);
+    memcpy(address, became, sizeof(became));
+    if (quoted && nat_in_prefix6(outward ? &rule->inside : &rule->outside, quoted) &&
+        nptv6_translate(rule, outward, quoted, became))
+        memcpy(quoted, became, sizeof(became));
+    return true;
+}
+
+bool nat_stateless6(struct worker *worker, struct rte_mbuf *mbuf, uint16_t out) {
+    const struct nat_rules *rules = nat_rules_now();
+    const struct packet_meta *meta = packet_meta(mbuf);
+    uint8_t *packet = packet_l3(mbuf, uint8_t *);
+    const struct nptv6_rule *rule;
+
+    if (out != 0) {
+        rule = nptv6_of_inside(rules, out, packet + 8);
+        return !rule || translate_both(worker, rule, true, packet + 8, quoted_address(mbuf, 24));
+    }
+    if (meta->flags & (PACKET_LOCAL | PACKET_IP_MULTICAST))
+        return true;
+    rule = nptv6_of_outside(rules, meta->vrf, packet + 24);
+    if (rule && !is_own(route_of_ipv6(meta->vrf, packet + 24)))
+        return translate_both(worker, rule, false, packet + 24, quoted_address(mbuf, 8));
+    if (nat64_of_destination(rules, meta->in_interface, meta->vrf, packet + 24) &&
+        !is_own(route_of_ipv6(meta->vrf, packet + 24)))
+        return nat_refuse(worker, NAT_NO_MAPPING);
+    return true;
 }
 
 /* --- after a restart --- */
@@ -222,22 +287,12 @@ bool nat_restore6(struct session_new *draft, bool mapped) {
     if (!mapped)
         return true;
     wanted.flags = rule->as.endpoint_independent_filter ? MAPPING_OPEN : 0;
-    inside = inside_of(rule, key->source);
+    inside = inside_of(key->source);
     return nat_mapping_make(&wanted, &inside, port, port, 0, 0, &draft->mapping) == NAT_PORT_OK &&
            nat_mapping_get(draft->mapping)->outside_port == draft->source_port;
 }
 
 /* --- after a change of rules --- */
-
-static bool in_pool(const struct nat_source_rule *rule, uint32_t outside) {
-    uint32_t host = rte_be_to_cpu_32(outside);
-
-    for (unsigned i = 0; i < rule->pool_count; i++) {
-        if (rule->pool[i].first <= host && host <= rule->pool[i].last)
-            return true;
-    }
-    return false;
-}
 
 static bool prefixes_stand(const struct nat_rules *rules, const struct session *session,
                            const struct flow *forward) {
@@ -269,29 +324,30 @@ static bool is_wanted(const struct nat_rules *rules, const struct session *sessi
                       const struct flow_key6 *key) {
     if (session->flags & SESSION_LOCAL)
         return false;
-    return nat64_of_destination(rules, key->destination) ||
-           nptv6_of_inside(rules, session->out_interface, key->source) ||
+    return leaves_as_another(rules, key, session->in_interface, session->out_interface) ||
            nptv6_of_outside(rules, (uint16_t)(key->protocol_vrf >> 16), key->destination);
 }
 
 bool nat_stands6(const struct nat_rules *rules, const struct session *session,
                  const struct flow *forward) {
-    bool outward = forward->flags & FLOW_IPV6;
-    const struct flow_key6 *ipv6 = outward ? &forward->key6 : &forward[1].key6;
-    const struct flow_key4 *ipv4 = outward ? &forward[1].key4 : &forward->key4;
+    const struct flow_key6 *ipv6 = forward->flags & FLOW_IPV6 ? &forward->key6 : &forward[1].key6;
+    const struct flow_key4 *ipv4 = forward->flags & FLOW_IPV6 ? &forward[1].key4 : &forward->key4;
     const struct nat64_rule *rule;
     struct nat_packet packet = {
         .destination = ipv4->source,
         .protocol = (uint8_t)ipv4->protocol_vrf,
-        .in = outward ? session->in_interface : session->out_interface,
-        .out = outward ? session->out_interface : session->in_interface,
+        .in = session->in_interface,
+        .out = session->out_interface,
     };
 
     if (!(forward->flags & FLOW_OTHER_FAMILY))
         return forward->flags & (FLOW_SOURCE | FLOW_DESTINATION)
                    ? prefixes_stand(rules, session, forward)
                    : !is_wanted(rules, session, &forward->key6);
-    rule = nat64_match(rules, &packet, ipv6->source, ipv6->destination);
-    return rule && in_pool(&rule->as, ipv4->destination) &&
-           (outward || rule->as.endpoint_independent_filter);
+    if (forward->flags & FLOW_IPV6) {
+        rule = nat64_match(rules, &packet, ipv6->source, ipv6->destination);
+        return rule && nat_in_pool(&rule->as, ipv4->destination);
+    }
+    rule = nat64_open_to(rules, session->in_interface, ipv4->destination, ipv6->source);
+    return rule && nat_in_prefix6(&rule->prefix, ipv6->destination);
 }

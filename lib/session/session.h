@@ -241,6 +241,11 @@ struct session_translator {
     /* The router's own host begins a session, whose port nobody else is to be given meanwhile: sets
      * mapping, or leaves it 0. */
     void (*keep_port)(struct session_new *draft);
+    /* A packet of IPv6 that no session can be made of, for which `destination` and `source` are not
+     * asked: puts other addresses into it where that needs no memory (RFC 6296), into the packet
+     * that an ICMP error quotes as well. `out` 0: before the route, the destination; else behind the
+     * firewall, the source. False: dropped, counted. */
+    bool (*stateless6)(struct worker *worker, struct rte_mbuf *mbuf, uint16_t out);
     /* Would `source` translate packets with this key? */
     bool (*wants_source)(const union flow_key *key, bool ipv6, uint16_t in_interface,
                          uint16_t out_interface);
@@ -280,9 +285,14 @@ void session_refuse(struct worker *worker, struct burst *burst, unsigned i);
 bool session_from_host(struct worker *worker, struct rte_mbuf *mbuf);
 
 /* A packet of a session with FLOW_OTHER_FAMILY, by the number of its flow, becomes one of the other
- * version of IP (RFC 7915). False: it is to be dropped, and counted if it has not gone on in pieces.
- */
-bool session_change_family(struct worker *worker, struct rte_mbuf *mbuf, uint32_t number);
+ * version of IP (RFC 7915). */
+enum session_family_result {
+    SESSION_FAMILY_CHANGED,
+    SESSION_FAMILY_IN_PIECES, /* it has gone on, through the router ring; to be let go of */
+    SESSION_FAMILY_DROPPED,   /* counted under a name; to be dropped */
+};
+enum session_family_result session_change_family(struct worker *worker, struct rte_mbuf *mbuf,
+                                                 uint32_t number);
 
 /* Puts a packet back to how it came in, so that an ICMP error about it goes to who sent it and
  * quotes what that one knows: a packet of a session, or a miss of the running burst. */

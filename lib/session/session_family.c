@@ -97,15 +97,20 @@ bool session_family_transport(uint8_t *header, unsigned left, uint8_t protocol, 
     return true;
 }
 
-/* A UDP packet over IPv4 without a checksum gets the one it could have had. */
-static void add_udp_checksum(struct rte_mbuf *mbuf, uint8_t *udp, uint16_t addresses) {
+/* A UDP packet over IPv4 without a checksum gets the one it could have had. False: its length is not
+ * that of the packet, so that it is not clear what would be covered. */
+static bool add_udp_checksum(struct rte_mbuf *mbuf, uint8_t *udp, uint16_t addresses) {
     uint32_t length = mbuf->pkt_len - packet_meta(mbuf)->l4_offset;
-    uint16_t checksum = (uint16_t)~icmp_sum_from(
+    uint16_t checksum;
+
+    if (rte_be_to_cpu_16(load16(udp + 4)) != length)
+        return false;
+    checksum = (uint16_t)~icmp_sum_from(
         mbuf, packet_meta(mbuf)->l4_offset,
         (uint32_t)addresses + rte_cpu_to_be_16((uint16_t)length) + RTE_BE16(IPPROTO_UDP));
-
     checksum = checksum ? checksum : UINT16_MAX;
     memcpy(udp + session_transports[IPPROTO_UDP].checksum, &checksum, sizeof(checksum));
+    return true;
 }
 
 /* The transport header of a packet whose IP header is still the old one. */
@@ -124,9 +129,8 @@ static enum session_drop change_transport(struct rte_mbuf *mbuf, const union flo
     if (meta->l4_protocol == IPPROTO_UDP &&
         load16(header + session_transports[IPPROTO_UDP].checksum) == 0) {
         /* RFC 7915 section 4.5; and RFC 8200 section 8.1: in IPv6 it has to be there */
-        if (!ipv6 || meta->flags & PACKET_FRAGMENT)
+        if (!ipv6 || meta->flags & PACKET_FRAGMENT || !add_udp_checksum(mbuf, header, addresses))
             return SESSION_DROP_FAMILY_NO_CHECKSUM;
-        add_udp_checksum(mbuf, header, addresses);
     }
     if (!session_family_transport(header, UINT16_MAX, meta->l4_protocol, length, addresses,
                                   session_key_address_sum(to, ipv6), to, ipv6))
@@ -156,21 +160,19 @@ static uint8_t *new_header(struct rte_mbuf *mbuf, unsigned length) {
 /* Session and firewall have seen it as what it was; the link-layer header is somewhere else. */
 static void set_family(struct packet_meta *meta, bool ipv6) {
     meta->flags &= (uint16_t) ~(PACKET_IPV6 | PACKET_OPTIONS | PACKET_NEXT_HOP);
+    meta->flags ^= PACKET_OTHER_FAMILY;
     meta->flags |= PACKET_REWRITE | PACKET_INSPECTED | (ipv6 ? PACKET_IPV6 : 0);
     meta->l4_protocol = protocol_of_family(meta->l4_protocol, ipv6);
 }
 
-static enum session_drop to_ipv6(struct rte_mbuf *mbuf, const union flow_key *to) {
+/* The IP header, in front of a transport header that is the new one already. */
+static enum session_drop header_to_ipv6(struct rte_mbuf *mbuf, const union flow_key *to) {
     struct packet_meta *meta = packet_meta(mbuf);
     const struct rte_ipv4_hdr old = *packet_l3(mbuf, const struct rte_ipv4_hdr *);
     uint16_t fragment = rte_be_to_cpu_16(old.fragment_offset);
     bool fragmented = meta->flags & PACKET_FRAGMENT;
-    enum session_drop result = change_transport(mbuf, to, true);
-    uint8_t *new;
+    uint8_t *new = new_header(mbuf, IPV6_HEADER + (fragmented ? IPV6_FRAGMENT : 0));
 
-    if (result != SESSION_PASS)
-        return result;
-    new = new_header(mbuf, IPV6_HEADER + (fragmented ? IPV6_FRAGMENT : 0));
     if (!new)
         return SESSION_DROP_NO_HEADROOM;
     set_family(meta, true);
@@ -199,6 +201,12 @@ static enum session_drop to_ipv6(struct rte_mbuf *mbuf, const union flow_key *to
         memcpy(new + IPV6_HEADER + 4, &identification, sizeof(identification));
     }
     return SESSION_PASS;
+}
+
+static enum session_drop to_ipv6(struct rte_mbuf *mbuf, const union flow_key *to) {
+    enum session_drop result = change_transport(mbuf, to, true);
+
+    return result == SESSION_PASS ? header_to_ipv6(mbuf, to) : result;
 }
 
 /* What of the IPv6 headers has a meaning in IPv4. */
@@ -296,7 +304,7 @@ static bool needs_pieces(struct rte_mbuf *mbuf) {
 }
 
 static void send_piece(struct worker *worker, struct rte_mbuf *piece, void *context) {
-    enum session_drop result = to_ipv6(piece, context);
+    enum session_drop result = header_to_ipv6(piece, context);
 
     if (result == SESSION_PASS) {
         worker_route(worker, piece);
@@ -306,20 +314,16 @@ static void send_piece(struct worker *worker, struct rte_mbuf *piece, void *cont
     rte_pktmbuf_free(piece);
 }
 
-/* Through the router ring: the burst has no place for more packets. */
+/* Through the router ring: the burst has no place for more packets. The transport header is changed
+ * before: its checksum may cover all of the packet, and it may come to lie in a buffer of its own. */
 static enum session_drop in_pieces(struct worker *worker, struct rte_mbuf *mbuf,
                                    const union flow_key *to) {
-    const struct packet_meta *meta = packet_meta(mbuf);
-    uint8_t *header = rte_pktmbuf_mtod_offset(mbuf, uint8_t *, meta->l4_offset);
     const uint16_t mtu = IPV4_HEADER + IPV6_LEAST_MTU - IPV6_HEADER - IPV6_FRAGMENT;
     union flow_key key = *to;
+    enum session_drop result = change_transport(mbuf, to, true);
 
-    if (meta->l4_protocol == IPPROTO_ICMP)
-        return SESSION_DROP_FAMILY_ICMP;
-    if (meta->l4_protocol == IPPROTO_UDP && !(meta->flags & PACKET_FRAGMENT) &&
-        load16(header + session_transports[IPPROTO_UDP].checksum) == 0)
-        add_udp_checksum(mbuf, header,
-                         session_address_sum(packet_l3(mbuf, const uint8_t *), false));
+    if (result != SESSION_PASS)
+        return result;
     rte_pktmbuf_refcnt_update(mbuf, 1); /* the burst lets go of it as well */
     if (ipv4_fragment(worker, mbuf, mtu, send_piece, &key) > 0)
         return SESSION_TAKEN;
@@ -334,4 +338,10 @@ enum session_drop session_family_change(struct worker *worker, struct rte_mbuf *
     if (needs_pieces(mbuf))
         return in_pieces(worker, mbuf, to);
     return to_ipv6(mbuf, to);
+}
+
+bool session_family_restore(struct worker *worker, struct rte_mbuf *mbuf,
+                            const union flow_key *came) {
+    return (packet_meta(mbuf)->flags & PACKET_IPV6 ? to_ipv4(worker, mbuf, came)
+                                                   : to_ipv6(mbuf, came)) == SESSION_PASS;
 }

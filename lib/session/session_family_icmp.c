@@ -225,22 +225,22 @@ struct quoted {
 
 /* With the quote's transport header as the other side knows it. `sent`: the quoted packet's key
  * there. */
-static bool read_quoted(struct rte_mbuf *mbuf, bool was_ipv6, const union flow_key *sent,
-                        struct quoted *out) {
+static bool read_quoted(struct rte_mbuf *mbuf, bool was_ipv6, unsigned header,
+                        const union flow_key *sent, struct quoted *out) {
     const struct packet_meta *meta = packet_meta(mbuf);
     const uint8_t *packet =
         rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, meta->l4_offset + ICMP_HEADER);
     unsigned there = mbuf->data_len - meta->l4_offset - ICMP_HEADER;
-    unsigned header = was_ipv6 ? IPV6_HEADER : (packet[0] & 15u) * 4;
     unsigned most = was_ipv6 ? ICMPV4_ERROR_MAX - 2 * IPV4_HEADER - ICMP_HEADER : QUOTE_MAX;
-    uint32_t whole = rte_be_to_cpu_16(load16(packet + (was_ipv6 ? 4 : 2)));
+    uint32_t whole =
+        was_ipv6 ? IPV6_HEADER + rte_be_to_cpu_16(load16(packet + 4)) : rte_be_to_cpu_16(load16(packet + 2));
 
-    if (there < header + QUOTE_LEAST || (!was_ipv6 && whole < header))
+    if (there < header + QUOTE_LEAST || whole < header)
         return false;
     out->left = RTE_MIN(there - header, most);
-    out->length = was_ipv6 ? whole : whole - header;
+    out->length = whole - header;
     out->left = RTE_MIN(out->left, RTE_MAX(out->length, (uint32_t)QUOTE_LEAST));
-    out->protocol = packet[was_ipv6 ? 6 : 9];
+    out->protocol = !was_ipv6 ? packet[9] : header > IPV6_HEADER ? packet[IPV6_HEADER] : packet[6];
     out->hops = packet[was_ipv6 ? 7 : 8];
     out->traffic_class = traffic_class_of(packet, was_ipv6);
     memcpy(out->bytes, packet + header, out->left);
@@ -272,7 +272,8 @@ static uint8_t *renew(struct rte_mbuf *mbuf, unsigned length) {
     return (uint8_t *)rte_pktmbuf_append(mbuf, (uint16_t)length);
 }
 
-enum session_drop session_family_icmp_error(struct rte_mbuf *mbuf, uint32_t number) {
+enum session_drop session_family_icmp_error(struct rte_mbuf *mbuf, uint32_t number,
+                                            unsigned quoted_header) {
     struct packet_meta *meta = packet_meta(mbuf);
     const struct flow *flow = &session_flows[number], *other = &session_flows[flow_other(number)];
     const uint8_t *packet = packet_l3(mbuf, const uint8_t *);
@@ -287,7 +288,7 @@ enum session_drop session_family_icmp_error(struct rte_mbuf *mbuf, uint32_t numb
     uint16_t checksum;
     uint8_t *at;
 
-    if (!read_quoted(mbuf, was_ipv6, &sent, &quoted))
+    if (!read_quoted(mbuf, was_ipv6, quoted_header, &sent, &quoted))
         return SESSION_DROP_ICMP_QUOTE;
     if (was_ipv6 ? !head_to_ipv4(&old, &new)
                  : !head_to_ipv6(&old, quoted.length + IPV4_HEADER, &new))
@@ -310,7 +311,7 @@ enum session_drop session_family_icmp_error(struct rte_mbuf *mbuf, uint32_t numb
     checksum = icmp_checksum(at, ipv6, length);
     memcpy(at + header + ICMP_CHECKSUM, &checksum, sizeof(checksum));
     meta->flags = (uint16_t)((meta->flags & ~(PACKET_IPV6 | PACKET_OPTIONS)) | PACKET_REWRITE |
-                             PACKET_INSPECTED | (ipv6 ? PACKET_IPV6 : 0));
+                             PACKET_INSPECTED | PACKET_OTHER_FAMILY | (ipv6 ? PACKET_IPV6 : 0));
     meta->l4_protocol = ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP;
     meta->l4_offset = (uint16_t)(meta->l3_offset + header);
     return SESSION_PASS;

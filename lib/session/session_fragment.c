@@ -145,7 +145,7 @@ static void send_on(struct worker *worker, struct rte_mbuf *mbuf, uint32_t numbe
     flow_count(flow, mbuf, meta->l3_offset);
     meta->session = number;
     if (flow->flags & FLOW_OTHER_FAMILY) {
-        if (!session_change_family(worker, mbuf, number)) {
+        if (session_change_family(worker, mbuf, number) != SESSION_FAMILY_CHANGED) {
             rte_pktmbuf_free(mbuf);
             return;
         }

@@ -7,7 +7,7 @@
 #include "l3/icmp.h"
 #include "session/session_internal.h"
 
-enum { ICMP_HEADER = 8, QUOTE_LEAST = 8 };
+enum { ICMP_HEADER = 8, QUOTE_LEAST = 8, IPV6_FRAGMENT = 8 };
 
 /* The packet in the error: its header and where its transport header is. */
 struct quote {
@@ -31,14 +31,25 @@ static bool read_quote4(struct quote *quote, uint8_t *packet, unsigned length) {
     return true;
 }
 
-/* Extension headers are not walked: such a packet has no ports that could be told. */
+/* Of extension headers only a fragment header is passed, that of a first fragment: hosts send hardly
+ * any other, and what cannot be told has no ports. */
 static bool read_quote6(struct quote *quote, uint8_t *packet, unsigned length) {
+    unsigned header = IPV6_HEADER;
+    uint8_t protocol;
+
     if (packet[0] >> 4 != 6 || length < IPV6_HEADER + QUOTE_LEAST)
         return false;
+    protocol = packet[6];
+    if (protocol == IPPROTO_FRAGMENT) {
+        protocol = packet[IPV6_HEADER];
+        header += IPV6_FRAGMENT;
+        if (load16(packet + IPV6_HEADER + 2) & RTE_BE16(0xfff8) || length < header + QUOTE_LEAST)
+            return false; /* of a later fragment: no ports */
+    }
     *quote = (struct quote){.packet = packet,
-                            .transport = packet + IPV6_HEADER,
-                            .left = length - IPV6_HEADER,
-                            .protocol = packet[6],
+                            .transport = packet + header,
+                            .left = length - header,
+                            .protocol = protocol,
                             .ipv6 = true};
     return true;
 }
@@ -228,7 +239,8 @@ enum session_drop session_icmp_error(struct rte_mbuf *mbuf) {
     if (flow->flags & FLOW_OTHER_VRF)
         meta->vrf = session_vrf_of(number);
     if (flow->flags & FLOW_OTHER_FAMILY)
-        return session_family_icmp_error(mbuf, number);
+        return session_family_icmp_error(mbuf, number,
+                                         (unsigned)(quote.transport - quote.packet));
     if (flow->flags & (FLOW_SOURCE | FLOW_DESTINATION)) {
         if (ipv6) {
             translate_error6(mbuf, &quote, number);

@@ -191,9 +191,13 @@ static inline union flow_key session_key_sent_on(uint32_t number) {
  * Its VRF stays. SESSION_PASS, SESSION_TAKEN when it goes on in pieces, or the reason to drop it. */
 enum session_drop session_family_change(struct worker *worker, struct rte_mbuf *mbuf,
                                         const union flow_key *to);
-/* An ICMP error whose quote (the bytes at `quote`) is a packet of the flow `number`'s session that
- * went the other way: RFC 7915 sections 4.2, 4.3, 5.2 and 5.3. */
-enum session_drop session_family_icmp_error(struct rte_mbuf *mbuf, uint32_t number);
+/* Puts a packet back to what it was before, with this key, and never cuts it. False: it cannot be. */
+bool session_family_restore(struct worker *worker, struct rte_mbuf *mbuf,
+                            const union flow_key *came);
+/* An ICMP error about a packet of the flow `number`'s session that went the other way, which it
+ * quotes with `quoted_header` bytes of IP header: RFC 7915 sections 4.2, 4.3, 5.2 and 5.3. */
+enum session_drop session_family_icmp_error(struct rte_mbuf *mbuf, uint32_t number,
+                                            unsigned quoted_header);
 /* Changes ports, checksum and, of an ICMP query, type and identifier of a transport header of which
  * `left` bytes are there, to what the key says. `length` is that of the whole transport packet, old
  * and new the folded sums of its addresses. Returns false when it has no counterpart. */

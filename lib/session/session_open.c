@@ -3,7 +3,9 @@
 #include <rte_prefetch.h>
 
 #include "interface/interface.h"
+#include "l3/flow_hash.h"
 #include "l3/next_hop.h"
+#include "l3/route_lookup.h"
 #include "session/session_event.h"
 #include "session/session_internal.h"
 
@@ -110,6 +112,8 @@ static enum session_drop insert_backward(struct worker *worker, struct session_n
         int error;
 
         /* Nobody has taken a reference to the mapping yet: that is for the translator to do. */
+        if ((!now || local) && draft->flags & FLOW_OTHER_FAMILY)
+            return SESSION_DROP_CONFLICT; /* nobody is there any more to say as whom */
         if (!now || local) {
             draft->mapping = 0;
             if (now && !(draft->flags & FLOW_IPV6) && draft->from_router)
@@ -271,8 +275,9 @@ static enum session_open_result join(struct worker *worker, struct rte_mbuf *mbu
         own->sources |= UINT64_C(1) << i;
     if (goes_the_same_way(flow, number, miss))
         return SESSION_PASSED;
+    meta->flags &= (uint16_t) ~(PACKET_LOCAL | PACKET_NEXT_HOP);
     if (flow->flags & FLOW_OTHER_FAMILY) {
-        if (!session_change_family(worker, mbuf, number))
+        if (session_change_family(worker, mbuf, number) != SESSION_FAMILY_CHANGED)
             return SESSION_REFUSED;
     } else {
         if (flow->flags & FLOW_IPV6)
@@ -283,7 +288,6 @@ static enum session_open_result join(struct worker *worker, struct rte_mbuf *mbu
         if (flow->flags & FLOW_OTHER_VRF)
             meta->vrf = session_vrf_of(number);
     }
-    meta->flags &= (uint16_t) ~(PACKET_LOCAL | PACKET_NEXT_HOP);
     rte_pktmbuf_refcnt_update(mbuf, 1); /* the burst lets go of it, the ring holds it */
     worker_route(worker, mbuf);
     return SESSION_REFUSED;
@@ -359,7 +363,12 @@ enum session_open_result session_accept(struct worker *worker, struct burst *bur
         (!stateless || miss->flags & (FLOW_DESTINATION | FLOW_OTHER_FAMILY) ||
          must_be_translated(meta, miss)))
         return open_miss(worker, mbuf, i, rule);
-    if (miss->stateless && must_be_translated(meta, miss)) {
+    if (miss->stateless && miss->flags & FLOW_IPV6 && !is_local(meta)) {
+        const struct session_translator *now = translator_now();
+
+        if (now && !now->stateless6(worker, mbuf, meta->out_interface))
+            return SESSION_REFUSED;
+    } else if (miss->stateless && must_be_translated(meta, miss)) {
         translator->untranslatable(worker);
         return SESSION_REFUSED;
     }
@@ -514,11 +523,12 @@ static void restore_flow(struct worker *worker, struct rte_mbuf *mbuf, uint32_t 
     const uint8_t *packet = packet_l3(mbuf, const uint8_t *);
 
     if (flow->flags & FLOW_OTHER_FAMILY) {
-        bool changed = ipv6 != (bool)(flow->flags & FLOW_IPV6);
-
-        if (!changed || !made_by(&went, &went, ipv6, packet) ||
-            session_family_change(worker, mbuf, &came) != SESSION_PASS)
+        if (ipv6 == (bool)(flow->flags & FLOW_IPV6) || !made_by(&went, &went, ipv6, packet))
             return;
+        if (!session_family_restore(worker, mbuf, &came)) {
+            meta->flags |= PACKET_FROM_ROUTER; /* no error about what its sender does not know */
+            return;
+        }
     } else if (ipv6 != (bool)(flow->flags & FLOW_IPV6) || !made_by(&came, &went, ipv6, packet)) {
         return;
     } else if (ipv6) {
@@ -550,16 +560,40 @@ void session_restore(struct worker *worker, struct rte_mbuf *mbuf) {
 
 /* --- the other family --- */
 
-bool session_change_family(struct worker *worker, struct rte_mbuf *mbuf, uint32_t number) {
+/* IPv4's route for a packet of IPv6 is chosen here, by what it came with, as it was for the first
+ * packet of its session: the outside address may be one uplink's alone. */
+static void choose_next_hop(struct rte_mbuf *mbuf, uint32_t hash) {
+    struct packet_meta *meta = packet_meta(mbuf);
+    uint32_t destination = rte_be_to_cpu_32(load32(packet_l3(mbuf, const uint8_t *) + 16));
+    const struct next_hop *hop;
+
+    route_lookup_ipv4(meta->vrf, &destination, &meta->next_hop, 1);
+    hop = next_hop_get(meta->next_hop);
+    if (hop->type == NEXT_HOP_GROUP)
+        meta->next_hop = hop->buckets[hash & hop->bucket_mask];
+    meta->flags |= PACKET_NEXT_HOP;
+}
+
+enum session_family_result session_change_family(struct worker *worker, struct rte_mbuf *mbuf,
+                                                 uint32_t number) {
+    struct packet_meta *meta = packet_meta(mbuf);
     union flow_key to = session_key_sent_on(number);
+    bool wants_next_hop = meta->flags & PACKET_IPV6 && !(meta->flags & PACKET_NEXT_HOP);
+    uint32_t hash = wants_next_hop ? flow_hash(mbuf) : 0;
     enum session_drop result;
 
     if (session_flows[number].flags & FLOW_OTHER_VRF)
-        packet_meta(mbuf)->vrf = session_vrf_of(number);
+        meta->vrf = session_vrf_of(number);
     result = session_family_change(worker, mbuf, &to);
-    if (result != SESSION_PASS && result != SESSION_TAKEN)
+    if (result == SESSION_TAKEN)
+        return SESSION_FAMILY_IN_PIECES;
+    if (result != SESSION_PASS) {
         session_drop_count(worker, result);
-    return result == SESSION_PASS;
+        return SESSION_FAMILY_DROPPED;
+    }
+    if (wants_next_hop)
+        choose_next_hop(mbuf, hash);
+    return SESSION_FAMILY_CHANGED;
 }
 
 /* --- who translates --- */

@@ -13,6 +13,7 @@
 
 #include "core/stage.h"
 #include "interface/interface.h"
+#include "l3/reverse_path.h"
 #include "session/session_internal.h"
 
 static void session_run(struct worker *worker, struct burst *burst);
@@ -48,37 +49,50 @@ static inline void count(struct flow *flow, const struct rte_mbuf *mbuf, unsigne
     flow->last = now;
 }
 
+/* Its reverse path is checked in `route`, which would see a source that is not its own any more. One
+ * that fails goes there as it came. */
+static enum session_family_result change_family(struct worker *worker, struct rte_mbuf *mbuf,
+                                                uint32_t number) {
+    return reverse_path_fails(mbuf) ? SESSION_FAMILY_CHANGED
+                                    : session_change_family(worker, mbuf, number);
+}
+
 /* The packet belongs to the flow, whose session lets it pass: all that remains to be done with it.
- * After an RST nothing keeps a session alive. False: it is to be dropped, and counted. */
-static bool take_flow(struct worker *worker, struct session_burst *own, unsigned i,
-                      struct rte_mbuf *mbuf, uint32_t number, bool keeps_alive) {
+ * After an RST nothing keeps a session alive. SESSION_PASS; SESSION_TAKEN when it is to be dropped
+ * and has been counted, or, with *gone, has gone on another way. */
+static enum session_drop take_flow(struct worker *worker, struct session_burst *own, unsigned i,
+                                   struct rte_mbuf *mbuf, uint32_t number, bool keeps_alive,
+                                   bool *gone) {
     struct packet_meta *meta = packet_meta(mbuf);
     struct flow *flow = &session_flows[number];
     uint32_t now = atomic_load_explicit(&session_clock, memory_order_relaxed);
 
     count(flow, mbuf, meta->l3_offset, keeps_alive ? now : flow->last);
     meta->session = number;
-    if (flow->flags & FLOW_OTHER_FAMILY)
-        return session_change_family(worker, mbuf, number);
+    if (flow->flags & FLOW_OTHER_FAMILY) {
+        enum session_family_result result = change_family(worker, mbuf, number);
+
+        *gone = result == SESSION_FAMILY_IN_PIECES;
+        return result == SESSION_FAMILY_CHANGED ? SESSION_PASS : SESSION_TAKEN;
+    }
     if (flow->flags & FLOW_DESTINATION)
         session_rewrite_destination(mbuf, number);
     if (flow->flags & FLOW_OTHER_VRF)
         meta->vrf = session_vrf_of(number);
     if (flow->flags & FLOW_SOURCE)
         own->sources |= UINT64_C(1) << i;
-    return true;
+    return SESSION_PASS;
 }
 
 static enum session_drop one_fragment(struct worker *worker, struct session_burst *own, unsigned i,
-                                      struct rte_mbuf *mbuf, bool *kept) {
+                                      struct rte_mbuf *mbuf, bool *kept, bool *gone) {
     uint32_t flow;
     enum session_drop result = session_fragment_later(worker, mbuf, &flow);
 
     *kept = result == SESSION_TAKEN;
-    if (result == SESSION_PASS && flow != SESSION_NONE &&
-        !take_flow(worker, own, i, mbuf, flow, true))
-        return SESSION_TAKEN;
-    return result;
+    return result == SESSION_PASS && flow != SESSION_NONE
+               ? take_flow(worker, own, i, mbuf, flow, true, gone)
+               : result;
 }
 
 /* A packet whose key no flow has. */
@@ -92,7 +106,10 @@ static enum session_drop miss_packet(struct worker *worker, unsigned i, struct r
     /* An answer that nobody has asked for opens nothing. */
     if (miss->is_answer)
         miss->stateless = true;
-    if (translator && !miss->stateless) {
+    if (translator && miss->stateless) {
+        if (miss->flags & FLOW_IPV6 && !translator->stateless6(worker, mbuf, 0))
+            return SESSION_TAKEN;
+    } else if (translator) {
         if (!translator->destination(worker, mbuf, miss))
             return SESSION_TAKEN; /* counted by the translator; to be dropped */
         if (miss->flags & FLOW_DESTINATION) {
@@ -106,10 +123,10 @@ static enum session_drop miss_packet(struct worker *worker, unsigned i, struct r
     return SESSION_MISS;
 }
 
-/* SESSION_PASS, SESSION_MISS, SESSION_TAKEN (*kept tells whether it still is the burst's) or why
- * not. */
+/* SESSION_PASS, SESSION_MISS, SESSION_TAKEN (*kept: somebody else holds it now; *gone: what is in it
+ * has been sent on) or why not. */
 static enum session_drop one_packet(struct worker *worker, struct session_burst *own, unsigned i,
-                                    struct rte_mbuf *mbuf, bool *kept) {
+                                    struct rte_mbuf *mbuf, bool *kept, bool *gone) {
     const struct packet_meta *meta = packet_meta(mbuf);
     struct session_miss *miss = &own->miss[i];
     enum session_drop result;
@@ -117,28 +134,32 @@ static enum session_drop one_packet(struct worker *worker, struct session_burst 
     uint64_t hash;
     bool closed;
 
-    *kept = false;
+    *kept = *gone = false;
     if (meta->flags & PACKET_LATER_FRAGMENT &&
         !(meta->flags & (PACKET_LINK_MULTICAST | PACKET_IP_MULTICAST))) {
-        return one_fragment(worker, own, i, mbuf, kept);
+        return one_fragment(worker, own, i, mbuf, kept, gone);
     }
     result = session_key_of(mbuf, miss);
     if (result == SESSION_MISS) {
         result = session_icmp_error(mbuf);
         if (result == SESSION_PASS && meta->flags & PACKET_FRAGMENT)
             session_fragment_first(worker, mbuf, &miss->key, FRAGMENT_PASSES);
+        miss->stateless = true;
+        if (result == SESSION_MISS)
+            return miss_packet(worker, i, mbuf, miss);
         /* Its source is translated behind the route, like any other's. */
         if (result == SESSION_PASS && session_flows[meta->session].flags & FLOW_SOURCE)
             own->sources |= UINT64_C(1) << i;
-        miss->stateless = true;
         return result;
     }
     if (result != SESSION_PASS)
         return result;
-    if (meta->flags & (PACKET_LINK_MULTICAST | PACKET_IP_MULTICAST))
+    if (meta->flags & (PACKET_LINK_MULTICAST | PACKET_IP_MULTICAST)) {
         miss->stateless = true;
-    if (miss->stateless)
         return SESSION_MISS;
+    }
+    if (miss->stateless)
+        return miss_packet(worker, i, mbuf, miss);
     hash = flow_key_hash(&miss->key, miss->flags & FLOW_IPV6);
     number = session_table_find(&miss->key, miss->flags & FLOW_IPV6, hash);
     if (number != SESSION_NONE && session_flows[number].flags & FLOW_DEAD) {
@@ -154,7 +175,7 @@ static enum session_drop one_packet(struct worker *worker, struct session_burst 
         return result;
     if (meta->flags & PACKET_FRAGMENT) /* before its header is another one */
         session_fragment_first(worker, mbuf, &miss->key, number);
-    return take_flow(worker, own, i, mbuf, number, !closed) ? SESSION_PASS : SESSION_TAKEN;
+    return take_flow(worker, own, i, mbuf, number, !closed, gone);
 }
 
 /* The packets of the mask, one after the other. */
@@ -164,15 +185,15 @@ static void some_packets(struct worker *worker, struct burst *burst, struct sess
 
     BURST_FOREACH (i, mask) {
         const struct packet_meta before = *packet_meta(burst->packets[i]);
-        bool kept;
-        enum session_drop result = one_packet(worker, own, i, burst->packets[i], &kept);
+        bool kept, gone;
+        enum session_drop result = one_packet(worker, own, i, burst->packets[i], &kept, &gone);
 
         if (result == SESSION_MISS) {
             own->misses |= UINT64_C(1) << i;
         } else if (result == SESSION_TAKEN) {
             if (kept) /* the pipeline frees what is dropped: the waiting one has a reference more */
                 rte_pktmbuf_refcnt_update(burst->packets[i], 1);
-            else
+            else if (!gone && !(packet_meta(burst->packets[i])->flags & PACKET_LATER_FRAGMENT))
                 session_refuse(worker, burst, i);
             burst->dropped |= UINT64_C(1) << i;
         } else if (result != SESSION_PASS) {

@@ -3,7 +3,7 @@
 #include <stdio.h>
 
 #include "harness.h"
-#include "nat/nat_mapping.h"
+#include "nat/nat_internal.h"
 
 #define CLIENT "2001:db8:1::10"
 #define SECOND "2001:db8:1::20"
@@ -280,6 +280,30 @@ CASE(large_packets_without_df_go_on_in_pieces) {
     inject(WAN, patch(whole, IP + 6, "4000")); /* DF */
     expect(LAN, udp6(.source = end6(SERVER6, 53), .destination = end6(CLIENT, 4000), .size = 1300,
                      .hop_limit = 63));
+}
+
+/* Hosts answer ping without DF: the checksum of ICMPv6 covers all of it, so it is made before. */
+CASE(large_echoes_go_on_in_pieces) {
+    struct frame *answer = icmp6_echo_reply(.source = SERVER6, .destination = CLIENT,
+                                            .identifier = 0x4321, .size = 1400);
+    struct frame *found;
+
+    start(nat64);
+    inject(LAN, icmp6_echo(.source = CLIENT, .destination = SERVER6, .identifier = 0x4321,
+                           .size = 1400));
+    discard(WAN);
+    inject(WAN, icmp4_echo_reply(.source = SERVER, .destination = OUTSIDE, .identifier = 0x4321,
+                                 .size = 1400, .id = 0xbeef));
+    for (unsigned offset = 0; offset < 1408; offset += 1232) {
+        unsigned length = offset ? 1408 - 1232 : 1232;
+
+        found = take_one(LAN);
+        require(found->bytes[IP + 6] == 44 && found->bytes[IP6_PAYLOAD] == 58, "no fragment");
+        require(found->length == IP6_PAYLOAD + 8 + length, "%u bytes", found->length);
+        require(memcmp(found->bytes + IP6_PAYLOAD + 8, answer->bytes + IP6_PAYLOAD + offset,
+                       length) == 0,
+                "another piece at %u", offset);
+    }
 }
 
 CASE(fragmented_echoes_have_no_counterpart) {
@@ -658,7 +682,7 @@ CASE(prefixes_of_all_lengths) {
     static const struct {
         const char *prefix, *server;
     } lengths[] = {
-        {"2001:db8::/32", "2001:db8:cb00:7101::"},
+        {"2001:db9::/32", "2001:db9:cb00:7101::"},
         {"2001:db8:100::/40", "2001:db8:1cb:71:1::"},
         {"2001:db8:122::/48", "2001:db8:122:cb00:71:100::"},
         {"2001:db8:122:300::/56", "2001:db8:122:3cb:0:7101::"},
@@ -685,6 +709,215 @@ CASE(prefixes_of_all_lengths) {
                                               .destination = end6(lengths[i].server, 53),
                                               .hop_limit = 63)));
     }
+}
+
+/* --- what a second reader has found --- */
+
+/* The first `size` bytes of a UDP packet from the client, as a fragment. */
+static struct frame *head6(const struct frame *whole, unsigned size, unsigned hops) {
+    struct frame *head = ip6(.source = CLIENT, .destination = SERVER6, .first = 44, .protocol = 17,
+                             .size = size, .extensions = "1100000112345678", .hop_limit = hops);
+
+    memcpy(head->bytes + IP6_PAYLOAD + 8, whole->bytes + IP6_PAYLOAD, size);
+    return head;
+}
+
+/* Putting a packet back for an error must not cut it, and so send it. */
+CASE(errors_about_large_fragments_send_nothing_else) {
+    struct frame *whole =
+        udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53), .size = 2000);
+
+    start(nat64);
+    open_udp();
+    inject(LAN, head6(whole, 1400, 1));
+    require(take(WAN) == NULL, "something left by wan");
+    require(memcmp(take_one(LAN)->bytes + IP6_PAYLOAD, "\x03\x00", 2) == 0, "not time exceeded");
+    expect_drop("local.time_exceeded", 1);
+    apply("{" INTERFACES NEIGHBOURS "'routes': [" DEFAULT_ROUTES
+          ", {'prefix': '203.0.113.1/32', 'unreachable': true}],"
+          "'nat': {'nat64': [{" RULE "}]}," UNLIMITED "}");
+    inject(LAN, head6(whole, 1400, 64));
+    require(take(WAN) == NULL, "something left by wan");
+    require(memcmp(take_one(LAN)->bytes + IP6_PAYLOAD, "\x01\x03", 2) == 0, "not unreachable");
+    expect_drop("local.host_unreachable", 1);
+    inject(LAN, udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53), .size = 1350,
+                     .first = 44, .extensions = "1100000012345678", .hop_limit = 1));
+    require(take(WAN) == NULL, "something left by wan");
+    require(take_one(LAN) != NULL, "no error");
+    forget_drops();
+}
+
+CASE(large_packets_in_several_buffers) {
+    struct frame *as6 =
+        udp6(.source = end6(SERVER6, 53), .destination = end6(CLIENT, 4000), .size = 1300);
+    struct frame *whole =
+        udp4(.source = SERVER ":53", .destination = OUTSIDE ":4000", .size = 1300, .id = 0xbeef);
+
+    start(nat64);
+    open_udp();
+    inject_segments(WAN, whole, 800);
+    expect(LAN, fragment6(as6, 0, 1232, true, 0xbeef));
+    expect(LAN, fragment6(as6, 1232, 76, false, 0xbeef));
+    /* the first fragment of a larger one, itself too large */
+    as6 = udp6(.source = end6(SERVER6, 53), .destination = end6(CLIENT, 4000), .size = 2000);
+    whole =
+        udp4(.source = SERVER ":53", .destination = OUTSIDE ":4000", .size = 2000, .id = 0xcafe);
+    inject_segments(WAN, fragment4(whole, 0, 1400), 800);
+    expect(LAN, fragment6(as6, 0, 1232, true, 0xcafe));
+    expect(LAN, fragment6(as6, 1232, 168, true, 0xcafe));
+    inject(WAN, fragment4(whole, 1400, 608)); /* is not refused because of the pieces */
+    expect(LAN, fragment6(as6, 1400, 608, false, 0xcafe));
+}
+
+/* The outside address may be one uplink's alone: all of a session's packets take the same. */
+CASE(a_session_keeps_to_one_of_several_uplinks) {
+    unsigned by_wan = 0;
+
+    start("{'interfaces': {'lan': {" LAN_PORT ", " LAN_ADDRESSES "},"
+          "'wan': {" WAN_PORT ", " WAN_ADDRESSES "}, 'dmz': {" DMZ_PORT ", " DMZ_ADDRESSES "}},"
+          "'neighbours': [" LAN_NEIGHBOURS "," WAN_NEIGHBOURS "," DMZ_NEIGHBOURS "],"
+          "'routes': [{'prefix': '0.0.0.0/0', 'via': ['198.51.100.2', '10.3.0.10']}],"
+          "'nat': {'nat64': [{'prefix': '64:ff9b:1::/96', 'out': 'wan', 'to': 'interface'},"
+          "{'prefix': '64:ff9b:1::/96', 'out': 'dmz', 'to': 'interface'}]}," UNLIMITED "}");
+    for (unsigned i = 0; i < 32; i++) {
+        struct frame *sent =
+            udp6(.source = end6(CLIENT, 4000 + i), .destination = end6(SERVER6, 53));
+        bool first[3];
+
+        for (unsigned packet = 0; packet < 3; packet++) {
+            inject(LAN, sent);
+            first[packet] = take(WAN) != NULL;
+            require(first[packet] || take(DMZ) != NULL, "nothing came");
+            require(first[packet] == first[0], "session %u has changed its uplink", i);
+        }
+        by_wan += first[0];
+    }
+    require(by_wan > 4 && by_wan < 28, "%u of 32 sessions by wan", by_wan);
+}
+
+CASE(reverse_paths_are_checked_before) {
+    start("{'interfaces': {'lan': {" LAN_PORT ", " LAN_ADDRESSES ", 'reverse_path': 'strict'},"
+          "'wan': {" WAN_PORT ", " WAN_ADDRESSES ", 'reverse_path': 'loose'},"
+          "'dmz': {" DMZ_PORT ", " DMZ_ADDRESSES ", 'reverse_path': 'strict'}},"
+          "'neighbours': [" LAN_NEIGHBOURS "," WAN_NEIGHBOURS "," DMZ_NEIGHBOURS "],"
+          "'routes': [" DEFAULT_ROUTES "], 'nat': {'nat64': [{" RULE "}]}," UNLIMITED "}");
+    open_udp();
+    inject(DMZ, udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53)));
+    expect_nothing(ANYWHERE);
+    expect_drop("route.reverse_path", 1);
+    inject(LAN, udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53)));
+    expect_ipv4(WAN, udp4(.source = OUTSIDE ":4000", .destination = SERVER ":53", .ttl = 63));
+    inject(WAN, udp4(.source = SERVER ":53", .destination = OUTSIDE ":4000"));
+    expect(LAN,
+           udp6(.source = end6(SERVER6, 53), .destination = end6(CLIENT, 4000), .hop_limit = 63));
+}
+
+/* The limit of an interface is for IPv4; of IPv6 on it 20 bytes less. */
+CASE(segment_sizes_fit_the_side_they_are_for) {
+    struct frame *syn = tcp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 80),
+                             .tcp_flags = SYN, .size = 4);
+    struct frame *answer, *found;
+
+    start("{'interfaces': {'lan': {" LAN_PORT ", " LAN_ADDRESSES ", 'tcp_mss': 1400},"
+          "'wan': {" WAN_PORT ", " WAN_ADDRESSES "}}," NEIGHBOURS "'routes': [" DEFAULT_ROUTES "],"
+          "'nat': {'nat64': [{" RULE "}]}," UNLIMITED "}");
+    syn->bytes[IP6_PAYLOAD + 12] = 6 << 4;
+    memcpy(syn->bytes + IP6_PAYLOAD + 20, "\x02\x04\x05\xa0", 4);
+    inject(LAN, syn);
+    found = take_one(WAN);
+    require(memcmp(found->bytes + IP4_PAYLOAD + 22, "\x05\x64", 2) == 0, "not 1380");
+    answer = tcp4(.source = SERVER ":80", .destination = OUTSIDE ":4000", .tcp_flags = SYN | ACK,
+                  .size = 4);
+    answer->bytes[IP4_PAYLOAD + 12] = 6 << 4;
+    memcpy(answer->bytes + IP4_PAYLOAD + 20, "\x02\x04\x05\xb4", 4);
+    inject(WAN, answer);
+    found = take_one(LAN);
+    require(memcmp(found->bytes + IP6_PAYLOAD + 22, "\x05\x64", 2) == 0, "not 1380 back");
+}
+
+/* The control thread may switch NAT off between two stages. */
+static bool and_off(struct worker *worker, struct rte_mbuf *mbuf, struct session_miss *miss) {
+    bool result = nat_translator.destination(worker, mbuf, miss);
+
+    session_translate(false);
+    return result;
+}
+
+CASE(nat_goes_in_the_middle_of_a_burst) {
+    static struct session_translator other;
+
+    start(nat64);
+    other = nat_translator;
+    other.destination = and_off;
+    session_set_translator(&other);
+    session_translate(true);
+    inject(LAN, udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53)));
+    turn();
+    session_set_translator(&nat_translator);
+    session_translate(true);
+    expect_nothing(ANYWHERE);
+    expect_drop("session.conflict", 1);
+}
+
+/* Nobody can make a mapping lead to the router itself, or the prefix lead back. */
+CASE(forged_sources) {
+    start(rule(RULE ", 'filtering': 'endpoint_independent'"));
+    inject(LAN, udp6(.source = "[2001:db8:1::1]:4000", .destination = end6(SERVER6, 53)));
+    discard(WAN);
+    inject(WAN, udp4(.source = "203.0.113.3:77", .destination = OUTSIDE ":4000"));
+    expect_nothing(ANYWHERE);
+    expect_drop("nat.nat64_source", 1);
+    inject(LAN, udp6(.source = end6(SERVER6, 4000), .destination = end6(SERVER6, 53)));
+    expect_nothing(ANYWHERE);
+    expect_drop("nat.nat64_source", 1);
+}
+
+/* A mapping outlives its rule for a moment; who comes by it then appears behind the new prefix. */
+CASE(another_prefix_for_a_mapping_that_lives) {
+    start(rule(RULE ", 'filtering': 'endpoint_independent'"));
+    open_udp();
+    apply(rule("'prefix': '64:ff9b:2::/96', 'out': 'wan', 'to': 'interface',"
+               "'filtering': 'endpoint_independent'"));
+    inject(LAN,
+           udp6(.source = end6(CLIENT, 4000), .destination = end6("64:ff9b:2::203.0.113.1", 54)));
+    expect_ipv4(WAN, udp4(.source = OUTSIDE ":4000", .destination = SERVER ":54", .ttl = 63));
+    advance(10000);
+    inject(WAN, udp4(.source = "203.0.113.3:77", .destination = OUTSIDE ":4000"));
+    expect(LAN, udp6(.source = end6("64:ff9b:2::203.0.113.3", 77),
+                     .destination = end6(CLIENT, 4000), .hop_limit = 63));
+}
+
+/* A rule without an incoming interface is for the VRF of the outgoing one. */
+CASE(rules_do_not_reach_into_other_vrfs) {
+    start("{'vrfs': {'red': {'table': 5}}, 'interfaces': {'lan': {" LAN_PORT ", " LAN_ADDRESSES "},"
+          "'wan': {" WAN_PORT ", " WAN_ADDRESSES "},"
+          "'dmz': {" DMZ_PORT ", 'vrf': 'red', " DMZ_ADDRESSES "},"
+          "'isp': {" ISP_PORT ", 'vrf': 'red', " ISP_ADDRESSES "}},"
+          "'neighbours': [" LAN_NEIGHBOURS "," WAN_NEIGHBOURS "," DMZ_NEIGHBOURS "," ISP_NEIGHBOURS
+          "], 'routes': [" DEFAULT_ROUTES ","
+          "{'vrf': 'red', 'prefix': '::/0', 'via': '2001:db8:4::2'}],"
+          "'nat': {'nat64': [{" RULE "}]}," UNLIMITED "}");
+    inject(DMZ, udp6(.source = "[2001:db8:3::10]:4000", .destination = end6(SERVER6, 53)));
+    expect(ISP, udp6(.source = "[2001:db8:3::10]:4000", .destination = end6(SERVER6, 53),
+                     .hop_limit = 63));
+}
+
+/* An IPv6 host says something about a piece that the router has made. */
+CASE(errors_about_pieces) {
+    struct frame *sent;
+
+    start(nat64);
+    open_udp();
+    inject(WAN, udp4(.source = SERVER ":53", .destination = OUTSIDE ":4000", .size = 1300));
+    sent = take_one(LAN);
+    take_one(LAN);
+    inject(LAN, icmp6_error(.source = CLIENT, .destination = SERVER6, .type = V6_UNREACHABLE,
+                            .code = V6_NO_PORT, .about = sent, .quote = 100));
+    sent = take_one(WAN);
+    require(memcmp(sent->bytes + IP4_PAYLOAD, "\x03\x03", 2) == 0, "no port unreachable");
+    require(fold16(sum16(0, sent->bytes + IP4_PAYLOAD, sent->length - IP4_PAYLOAD)) == 0xffff,
+            "a wrong checksum");
+    require(memcmp(sent->bytes + IP4_PAYLOAD + 8 + 20, "\x00\x35\x0f\xa0", 4) == 0, "other ports");
 }
 
 /* --- changes --- */

@@ -204,6 +204,47 @@ CASE(fragments_follow_the_first_one) {
     }
 }
 
+/* Hosts that send fragments learn of a small MTU, too. */
+CASE(errors_about_fragments) {
+    struct frame *head = piece(0, true, 1200), *sent;
+
+    memcpy(head->bytes + IP6_PAYLOAD + 8, "\x04\x00\x00\x35\x07\xd8", 6);
+    start(translated);
+    inject(LAN, head);
+    sent = take_one(WAN);
+    inject(WAN, icmp6_error(.source = "2001:db8:2::2", .destination = OUTSIDE, .type = TOO_BIG,
+                            .rest = 1280, .about = sent));
+    expect(LAN, icmp6_error(.source = "2001:db8:2::2", .destination = INSIDE, .type = TOO_BIG,
+                            .rest = 1280, .hop_limit = 63, .about = hop(head)));
+}
+
+/* What belongs to no session is translated all the same (RFC 6296 needs none), and is not sent back
+ * to where it came from. */
+CASE(without_a_session) {
+    struct frame *about = udp6(.source = end(OUTSIDE, 5), .destination = end(SERVER, 53));
+    struct frame *back = udp6(.source = end(SERVER, 53), .destination = end(INSIDE, 5));
+
+    start(translated);
+    inject(WAN, icmp6_echo_reply(.source = SERVER, .destination = OUTSIDE, .identifier = 7));
+    expect(LAN, icmp6_echo_reply(.source = SERVER, .destination = INSIDE, .identifier = 7,
+                                 .hop_limit = 63));
+    inject(WAN, icmp6_error(.source = "2001:db8:2::2", .destination = OUTSIDE,
+                            .type = TIME_EXCEEDED, .about = about));
+    expect(LAN,
+           icmp6_error(.source = "2001:db8:2::2", .destination = INSIDE, .type = TIME_EXCEEDED,
+                       .hop_limit = 63,
+                       .about = udp6(.source = end(INSIDE, 5), .destination = end(SERVER, 53))));
+    inject(LAN, icmp6_error(.source = INSIDE, .destination = SERVER, .type = UNREACHABLE,
+                            .code = NO_PORT, .about = back));
+    expect(WAN,
+           icmp6_error(.source = OUTSIDE, .destination = SERVER, .type = UNREACHABLE,
+                       .code = NO_PORT, .hop_limit = 63,
+                       .about = udp6(.source = end(SERVER, 53), .destination = end(OUTSIDE, 5))));
+    inject(LAN, icmp6(.source = INSIDE, .destination = SERVER, .type = 200, .size = 12));
+    expect(WAN, icmp6(.source = OUTSIDE, .destination = SERVER, .type = 200, .size = 12,
+                      .hop_limit = 63));
+}
+
 /* The router keeps what it has in the outside prefix for itself. */
 CASE(addresses_of_the_router_are_not_translated) {
     start("{'interfaces': {"
