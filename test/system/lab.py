@@ -218,14 +218,15 @@ class Namespace:
             said += chunk.decode(errors="replace")
         return process
 
-    def iperf(self, server, address, *options, seconds=1):
-        """iperf3 from here to `address` on `server`. Returns its JSON report's "end"."""
+    def iperf(self, server, address, *options, seconds=1, bind=None):
+        """iperf3 from here to `address`, which is the server's own unless NAT makes it `bind`.
+        Returns its JSON report's "end"."""
         need("iperf3")
-        process = server.serve("iperf3", "-s", "-1", "--forceflush", "-B", address,
+        process = server.serve("iperf3", "-s", "-1", "--forceflush", "-B", bind or address,
                                ready="Server listening")
         try:
             done = self.run("iperf3", "-J", "-t", seconds, *options, "-c", address, status=None,
-                            timeout=seconds + 30)
+                            timeout=seconds + 60)
             check(done.stdout, f"iperf3: {done.stderr}")
             report = json.loads(done.stdout)
             check("error" not in report, f"iperf3: {report.get('error')}")
@@ -600,3 +601,41 @@ def plain_scene(lab, config=None, **options):
     router = lab.router(config or plain_config(), **options)
     lan, wan = plain_hosts(lab, router)
     return router, lan, wan
+
+
+# What several themes look at.
+
+def hops(host, address, *options):
+    """The addresses that traceroute shows, hop by hop."""
+    need("traceroute")
+    output = host.run("traceroute", "-n", "-q", 1, "-w", 3, "-m", 5, *options, address).stdout
+    return re.findall(r"^ *\d+  (\S+)", output, re.M)
+
+
+def learnt_mtu(host, address):
+    found = re.search(r"\bmtu (\d+)", host.ip(f"route get {address}"))
+    return int(found.group(1)) if found else None
+
+
+def far_network(host, name, inside, outside, mtu):
+    """A network behind the host, with a smaller MTU: `inside` is the host's address there."""
+    far = host.lab.host(name)
+    if host.run("ip", "link", "add", "far0", "type", "veth", "peer", "name", "eth0", "netns",
+                far.pid, status=None).returncode != 0:
+        raise Skip("this kernel has no veth devices")
+    host.address("far0", inside)
+    far.address("eth0", outside)
+    for space, device in ((host, "far0"), (far, "eth0")):
+        space.ip(f"link set {device} mtu {mtu} up")
+    host.sysctl("net/ipv4/ip_forward", 1)
+    far.ip(f"route add default via {inside.split('/')[0]}")
+    return far
+
+
+def sessions(router, **filters):
+    listed, cursor = [], 0
+    while cursor is not None:
+        page = router.call("session.list", {**filters, "cursor": cursor, "limit": 1000})
+        listed += page["sessions"]
+        cursor = page["cursor"]
+    return listed

@@ -13,7 +13,7 @@ import threading
 import time
 
 from lab import (LAN, LAN6, LAN_ROUTER, WAN, WAN6, WAN_ROUTER, Skip, Tap, arguments, check, equal,
-                 need, plain_config, plain_hosts, until)
+                 far_network, hops, learnt_mtu, plain_config, plain_hosts, sessions, until)
 
 POOL, STATIC, WAN_SECOND = "203.0.113.50", "203.0.113.60", "203.0.113.11"
 FORWARDED = 8080
@@ -139,15 +139,6 @@ def refused(host, address, port):
         return "silence"
 
 
-def sessions(router, **filters):
-    listed, cursor = [], 0
-    while cursor is not None:
-        page = router.call("session.list", {**filters, "cursor": cursor, "limit": 1000})
-        listed += page["sessions"]
-        cursor = page["cursor"]
-    return listed
-
-
 def scene(lab, document):
     router = lab.router(document)
     lan, wan = plain_hosts(lab, router)
@@ -159,35 +150,21 @@ def scene(lab, document):
 
 # --- traffic ---
 
-def iperf(client, host, bind, address, *options, seconds=1):
-    """iperf3 to a server whose own address is another than the one that the client asks for."""
-    need("iperf3")
-    process = host.serve("iperf3", "-s", "-1", "--forceflush", "-B", bind, ready="Server listening")
-    try:
-        done = client.run("iperf3", "-J", "-t", seconds, *options, "-c", address, status=None,
-                          timeout=seconds + 60)
-        report = json.loads(done.stdout)
-        check("error" not in report, f"iperf3: {report.get('error')}")
-        return report["end"]
-    finally:
-        client.lab.stop(process)
-
-
 def streams(tap, router, lan, wan):
     for what, client, host, bind, address in (
             ("from lan through source NAT", lan, wan, WAN, WAN),
             ("from wan through a port forward", wan, lan, LAN, WAN_ROUTER)):
         for way, option in (("up", ()), ("down", ("-R",))):
             with tap.case(f"100 TCP streams {what}, {way}"):
-                end = iperf(client, host, bind, address, "-P", 100, *option, seconds=2)
+                end = client.iperf(host, address, "-P", 100, *option, seconds=2, bind=bind)
                 equal(len(end["streams"]), 100, "streams")
                 rate = end["sum_received"]["bits_per_second"] / 1e6
                 check(rate > 1, f"only {rate:.3f} Mbit/s")
                 idle = [s for s in end["streams"] if s["receiver"]["bytes"] == 0]
                 check(len(idle) < 10, f"{len(idle)} streams got nothing at all")
             with tap.case(f"10 UDP streams {what}, {way}"):
-                total = iperf(client, host, bind, address, "-u", "-b", "1M", "-l", 1200, "-P", 10,
-                              *option)["sum"]
+                total = client.iperf(host, address, "-u", "-b", "1M", "-l", 1200, "-P", 10,
+                                     *option, bind=bind)["sum"]
                 check(total["packets"] > 500, f"only {total['packets']} datagrams")
                 check(total["lost_packets"] < total["packets"] / 10,
                       f"{total['lost_packets']} of {total['packets']} datagrams are lost")
@@ -295,12 +272,6 @@ def forwards(tap, router, lan, wan):
             equal(refused(wan, LAN6, 80), "silence", "lan's port 80")
 
 
-def hops(host, address, *options):
-    need("traceroute")
-    output = host.run("traceroute", "-n", "-q", 1, "-w", 3, "-m", 5, *options, address).stdout
-    return re.findall(r"^ *\d+  (\S+)", output, re.M)
-
-
 def icmp(tap, router, lan, wan):
     with tap.case("ping through NAT; several at once are told apart"):
         pings = [lan.start("ping", "-n", "-c", 5, "-i", "0.2", "-W", 5, WAN) for _ in range(5)]
@@ -325,26 +296,6 @@ def icmp(tap, router, lan, wan):
             check(False, f"{own.recv(100)} came back")
         except ConnectionRefusedError:
             pass
-
-
-def far_network(host, name, inside, outside, mtu):
-    """A network behind the host, with a smaller MTU: `inside` is the host's address there."""
-    far = host.lab.host(name)
-    if host.run("ip", "link", "add", "far0", "type", "veth", "peer", "name", "eth0", "netns",
-                far.pid, status=None).returncode != 0:
-        raise Skip("this kernel has no veth devices")
-    host.address("far0", inside)
-    far.address("eth0", outside)
-    for space, device in ((host, "far0"), (far, "eth0")):
-        space.ip(f"link set {device} mtu {mtu} up")
-    host.sysctl("net/ipv4/ip_forward", 1)
-    far.ip(f"route add default via {inside.split('/')[0]}")
-    return far
-
-
-def learnt_mtu(host, address):
-    found = re.search(r"\bmtu (\d+)", host.ip(f"route get {address}"))
-    return int(found.group(1)) if found else None
 
 
 def path_mtu(tap):

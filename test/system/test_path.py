@@ -1,23 +1,9 @@
 """The path through the router as Linux sees it: traceroute, and path-MTU discovery (RFC 1191, RFC
 8201) towards a link with a smaller MTU."""
-import re
-
 from lab import (LAN6_ROUTER, LAN_ROUTER, WAN, WAN6, WAN6_ROUTER, WAN_ROUTER, Tap, arguments, check,
-                 equal, need, plain_config, plain_hosts)
+                 equal, hops, learnt_mtu, plain_config, plain_hosts)
 
 SMALL = 1400
-
-
-def hops(host, address, *options):
-    """The addresses that traceroute shows, hop by hop."""
-    need("traceroute")
-    output = host.run("traceroute", "-n", "-q", 1, "-w", 3, "-m", 4, *options, address).stdout
-    return re.findall(r"^ *\d+  (\S+)", output, re.M)
-
-
-def learnt_mtu(host, address):
-    found = re.search(r"\bmtu (\d+)", host.ip(f"route get {address}"))
-    return int(found.group(1)) if found else None
 
 
 def traceroutes(tap, lan, wan):
