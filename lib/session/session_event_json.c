@@ -48,10 +48,11 @@ static struct event_ring *rings[WORKERS_MAX];
 static unsigned ring_count;
 static char target[SESSION_PATH_TEXT];
 static int fd = -1;
-static uint64_t reopen_at, written;
+static uint64_t reopen_at, written, dropped;
 static struct event_timer drain_timer;
 static char *buffer;
 static size_t buffered;
+static bool midway; /* the buffer begins with the rest of a line, which the target has half of */
 
 /* --- workers --- */
 
@@ -193,35 +194,52 @@ static bool open_target(void) {
     return fd >= 0;
 }
 
+/* The lines that end in the first so many bytes of the buffer are not going to be written. */
+static void drop_lines(size_t length) {
+    for (size_t i = 0; i < length; i++) {
+        if (buffer[i] == '\n') {
+            written--;
+            dropped++;
+        }
+    }
+    buffered -= length;
+    memmove(buffer, buffer + length, buffered);
+}
+
+/* The rest of a line is of no use to whoever comes next; whole lines wait for him. */
 static void close_target(void) {
     if (fd >= 0)
         close(fd);
     fd = -1;
-    buffered = 0; /* half a line is of no use to whoever comes next */
+    if (midway)
+        drop_lines((size_t)((char *)memchr(buffer, '\n', buffered) + 1 - buffer));
+    midway = false;
 }
 
 /* What the other side does not take yet stays in the buffer. */
 static void flush(void) {
     size_t done = 0;
+    bool broken = false;
 
-    while (done < buffered) {
-        ssize_t count = fd >= 0 ? (strncmp(target, "unix:", 5) == 0
-                                       ? send(fd, buffer + done, buffered - done, MSG_NOSIGNAL)
-                                       : write(fd, buffer + done, buffered - done))
-                                : -1;
+    while (fd >= 0 && done < buffered && !broken) {
+        ssize_t count = strncmp(target, "unix:", 5) == 0
+                            ? send(fd, buffer + done, buffered - done, MSG_NOSIGNAL)
+                            : write(fd, buffer + done, buffered - done);
 
-        if (count < 0 && errno == EINTR)
-            continue;
-        if (count < 0 && errno == EAGAIN)
+        if (count > 0)
+            done += (size_t)count;
+        else if (count < 0 && errno == EAGAIN)
             break;
-        if (count <= 0) {
-            close_target();
-            return;
-        }
-        done += (size_t)count;
+        else
+            broken = count == 0 || errno != EINTR;
     }
-    memmove(buffer, buffer + done, buffered - done);
-    buffered -= done;
+    if (done > 0) {
+        midway = buffer[done - 1] != '\n';
+        buffered -= done;
+        memmove(buffer, buffer + done, buffered);
+    }
+    if (broken)
+        close_target();
 }
 
 static bool append_line(const struct event_record *record) {
@@ -241,7 +259,8 @@ static bool append_line(const struct event_record *record) {
     return true;
 }
 
-static void drain(struct event_timer *timer) {
+/* Returns how many events it has taken, which is DRAIN_AT_ONCE if there may be more. */
+static unsigned drain(void) {
     unsigned count = 0;
 
     if (open_target()) {
@@ -259,7 +278,19 @@ static void drain(struct event_timer *timer) {
         }
         flush();
     }
-    event_timer_start(timer, count == DRAIN_AT_ONCE ? DRAIN_MSEC_BUSY : DRAIN_MSEC);
+    return count;
+}
+
+static void drain_now_and_then(struct event_timer *timer) {
+    event_timer_start(timer, drain() == DRAIN_AT_ONCE ? DRAIN_MSEC_BUSY : DRAIN_MSEC);
+}
+
+/* What has happened until now still goes to the old target, as far as it takes it. */
+static void leave_target(void) {
+    for (unsigned i = 0; i <= RING_EVENTS / DRAIN_AT_ONCE && drain() == DRAIN_AT_ONCE; i++)
+        ;
+    close_target();
+    drop_lines(buffered);
 }
 
 /* --- on and off --- */
@@ -286,7 +317,8 @@ static int make_rings(unsigned workers) {
 int session_events_set(const char *to, unsigned workers) {
     if (strcmp(to, target) == 0)
         return 0;
-    close_target();
+    if (target[0] != '\0')
+        leave_target();
     snprintf(target, sizeof(target), "%s", to);
     reopen_at = 0;
     if (target[0] == '\0') {
@@ -297,7 +329,7 @@ int session_events_set(const char *to, unsigned workers) {
     }
     if (!atomic_load(&session_events_on) && make_rings(workers) != 0)
         return -ENOMEM;
-    drain_timer.expired = drain;
+    drain_timer.expired = drain_now_and_then;
     event_timer_start(&drain_timer, 0);
     atomic_store_explicit(&session_events_on, true, memory_order_release);
     return 0;
@@ -315,7 +347,7 @@ void session_events_free(void) {
 }
 
 void session_event_stats(struct session_event_stats *out) {
-    *out = (struct session_event_stats){.written = written};
+    *out = (struct session_event_stats){.written = written, .lost = dropped};
     for (unsigned i = 0; i < ring_count; i++)
         out->lost += atomic_load(&rings[i]->lost);
 }

@@ -1,13 +1,16 @@
 /* Sessions over a restart, and events about them. */
 #include <errno.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "core/log.h"
 #include "harness.h"
 #include "nat/nat_mapping.h"
 #include "session/session.h"
+#include "session/session_event.h"
 
 enum { SYN = 0x02, ACK = 0x10 };
 
@@ -617,6 +620,106 @@ CASE(events_that_cannot_be_written_hold_nobody_up) {
         inject(LAN, udp4(.source = text(INSIDE ":%u", port), .destination = SERVER ":53"));
     require(discard(WAN) == 100, "packets were lost");
     advance(500);
+}
+
+/* Somebody who listens for events at path(). */
+static int listen_for_events(void) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+    unlink(path());
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", path());
+    require(bind(listener, (const struct sockaddr *)&address, sizeof(address)) == 0 &&
+                listen(listener, 1) == 0,
+            "cannot listen at %s", path());
+    return listener;
+}
+
+/* Reads what waits in the socket. */
+static size_t read_waiting(int fd, char *room, size_t size) {
+    size_t length = 0;
+    ssize_t got;
+
+    while (length < size - 1 &&
+           (got = recv(fd, room + length, size - 1 - length, MSG_DONTWAIT)) > 0)
+        length += (size_t)got;
+    room[length] = '\0';
+    return length;
+}
+
+static unsigned whole_lines(const char *room) {
+    unsigned count = 0;
+
+    for (const char *line = room, *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
+        require(*line == '{' && end[-1] == '}', "no event: %.*s", (int)(end - line), line);
+        count++;
+    }
+    return count;
+}
+
+static void open_sessions(unsigned first, unsigned count) {
+    for (unsigned port = first; port < first + count; port++) {
+        inject(LAN, udp4(.source = text(INSIDE ":%u", port), .destination = SERVER ":53"));
+        if (port % 50 == 0)
+            discard(ANYWHERE);
+    }
+    discard(ANYWHERE);
+}
+
+CASE(events_wait_for_the_next_listener) {
+    enum { ROOM = 1 << 20, FIRST = 3000, SECOND = 200 };
+    char *room = room_for(ROOM);
+    int listener = listen_for_events(), fd;
+    struct session_event_stats before, stats;
+    unsigned received;
+    size_t length;
+
+    start(text(ROUTER("%s"),
+               text(LAN_OUT "," MASQUERADE ", 'sessions': {'events': 'unix:%s'}", path())));
+    advance(200);
+    session_event_stats(&before);
+    fd = accept(listener, NULL, NULL);
+    require(fd >= 0, "the router does not connect");
+    /* More than the socket takes: it ends in the middle of a line. */
+    open_sessions(2000, FIRST);
+    advance(2000);
+    length = read_waiting(fd, room, ROOM);
+    require(length > 0 && room[length - 1] != '\n', "the socket has %zu bytes", length);
+    received = whole_lines(room);
+    require(received < FIRST, "the socket took all of it");
+    close(fd);
+    /* Found out with the first line that nobody takes. */
+    open_sessions(2000 + FIRST, SECOND);
+    advance(3000);
+    fd = accept(listener, NULL, NULL);
+    require(fd >= 0, "the router does not connect again");
+    length = 0;
+    for (unsigned i = 0; i < 20; i++) {
+        length += read_waiting(fd, room + length, ROOM - length);
+        advance(200);
+    }
+    received += whole_lines(room);
+    session_event_stats(&stats);
+    require(received == FIRST + SECOND - 1, "%u events have come", received);
+    require(stats.written - before.written == received && stats.lost - before.lost == 1,
+            "%lu written, %lu lost", (unsigned long)(stats.written - before.written),
+            (unsigned long)(stats.lost - before.lost));
+    close(fd);
+    close(listener);
+    unlink(path());
+}
+
+CASE(events_of_the_last_moment_are_written) {
+    unlink(path());
+    start(
+        text(ROUTER("%s"), text(LAN_OUT "," MASQUERADE ", 'sessions': {'events': '%s'}", path())));
+    advance(500);
+    inject(LAN, udp4(.source = INSIDE ":5000", .destination = SERVER ":53"));
+    discard(ANYWHERE);
+    apply(usual);
+    require(strstr(lines(), "'event':'start'") != NULL, "%s", lines());
+    require(strstr(lines(), "'in':'lan','out':'wan'") != NULL, "%s", lines());
+    unlink(path());
 }
 
 HARNESS_MAIN()
