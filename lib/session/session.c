@@ -116,11 +116,14 @@ void session_free(void) {
 
 /* --- settings --- */
 
-void session_set(const struct session_settings *settings) {
-    if (actual_size != 0 && settings->size != actual_size)
+void session_tell_size(void) {
+    if (actual_size != 0 && wanted_size != actual_size)
         log_notice("session",
                    "the new size of the session table is used when it is made anew: when "
                    "the router starts, or firewall and NAT were off meanwhile");
+}
+
+void session_set(const struct session_settings *settings) {
     for (unsigned state = 0; state < SESSION_STATES; state++)
         atomic_store(&session_limits.timeout[state], settings->timeouts[state] * SESSION_TICKS);
     if (actual_size != 0 && session_events_set(settings->events, workers_count()) != 0)

@@ -113,6 +113,8 @@ static void sessions_release(const struct config *old, const struct config *new)
     (void)new;
     if (!session_wanted())
         session_free();
+    else
+        session_tell_size();
 }
 
 /* NULL when nothing is configured. */

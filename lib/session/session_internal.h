@@ -103,6 +103,8 @@ extern struct session_worker *session_workers;
 
 /* The next session_need() makes a table of the size that these settings name. */
 void session_prepare_settings(const struct session_settings *settings);
+/* Says so when that has to wait. */
+void session_tell_size(void);
 void session_set(const struct session_settings *settings);
 /* What a session was before a restart. */
 struct session_restored {
