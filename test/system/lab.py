@@ -107,7 +107,7 @@ class Tap:
                 text = f"{type(error).__name__}: {text}"
             text += "".join(f"\n  {os.path.basename(frame.filename)}:{frame.lineno} {frame.line}"
                             for frame in traceback.extract_tb(error.__traceback__)
-                            if frame.filename.startswith(HERE))
+                            if os.path.abspath(frame.filename).startswith(HERE))
             for lab in self.labs:
                 text += lab.last_words()
             for line in text.splitlines():
