@@ -7,7 +7,8 @@ build="gcc meson ninja-build pkg-config libdpdk-dev libjansson-dev libnuma-dev l
        libedit-dev libsystemd-dev libcmocka-dev"
 demo="iproute2 iputils-ping procps"
 test="python3 python3-scapy python3-jsonschema clang libclang-rt-14-dev iperf3 traceroute tcpdump
-      ethtool mandoc bash-completion socat util-linux"
+      ethtool mandoc bash-completion socat util-linux iputils-tracepath nmap hping3 stun-client
+      stun-server"
 benchmark="dpdk-dev python3-scapy gnuplot-nox"
 
 wanted=
