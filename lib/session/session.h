@@ -198,6 +198,7 @@ struct session_burst {
     uint32_t number; /* worker->burst_number for which the rest is true */
     uint64_t misses;
     uint64_t sources; /* packets whose source the flow says to rewrite */
+    uint64_t families; /* of a burst of plain packets: those that go on as the other version of IP */
     struct session_miss miss[BURST_MAX];
 };
 

@@ -240,7 +240,7 @@ static uint64_t plain_ipv4(struct rte_mbuf **packets, unsigned count_of, struct 
     __m128i keys[BURST_MAX];
     uint32_t flows[BURST_MAX];
     uint64_t hashes[BURST_MAX];
-    uint64_t rest = 0, sources = 0;
+    uint64_t rest = 0, sources = 0, families = 0;
     uint32_t now = atomic_load_explicit(&session_clock, memory_order_relaxed);
 
     for (unsigned i = 0; i < count_of; i++) {
@@ -259,8 +259,8 @@ static uint64_t plain_ipv4(struct rte_mbuf **packets, unsigned count_of, struct 
         __m128i same = _mm_cmpeq_epi8(_mm_load_si128((const __m128i *)flow), keys[i]);
 
         if (unlikely(_mm_movemask_epi8(same) != 0xffff ||
-                     (flags & (FLOW_QUICK | FLOW_IPV6 | FLOW_DEAD | FLOW_OTHER_VRF |
-                               FLOW_OTHER_FAMILY)) != FLOW_QUICK ||
+                     (flags & (FLOW_QUICK | FLOW_IPV6 | FLOW_DEAD | FLOW_OTHER_VRF)) !=
+                         FLOW_QUICK ||
                      !is_ordinary(ip, packets[i]->pkt_len))) {
             rest |= UINT64_C(1) << i;
             continue;
@@ -268,10 +268,12 @@ static uint64_t plain_ipv4(struct rte_mbuf **packets, unsigned count_of, struct 
         count(flow, packets[i], ETHER_HEADER, now);
         packet_meta(packets[i])->session = flows[i];
         sources |= (uint64_t)((flags & FLOW_SOURCE) != 0) << i;
+        families |= (uint64_t)((flags & FLOW_OTHER_FAMILY) != 0) << i;
         if (flags & FLOW_DESTINATION)
             session_rewrite_destination_plain(ip, &flow->rewrite);
     }
     own->sources = sources;
+    own->families = families;
     return rest;
 }
 
@@ -305,7 +307,7 @@ static uint64_t plain_ipv6(struct rte_mbuf **packets, unsigned count_of, struct 
     struct key6 keys[BURST_MAX];
     uint32_t flows[BURST_MAX];
     uint64_t hashes[BURST_MAX];
-    uint64_t rest = 0, sources = 0;
+    uint64_t rest = 0, sources = 0, families = 0;
     uint32_t now = atomic_load_explicit(&session_clock, memory_order_relaxed);
 
     for (unsigned i = 0; i < count_of; i++) {
@@ -326,8 +328,7 @@ static uint64_t plain_ipv6(struct rte_mbuf **packets, unsigned count_of, struct 
         unsigned flags = flow->flags;
 
         if (unlikely(!flow_has_key6(flow, &keys[i]) ||
-                     (flags & (wanted | FLOW_DEAD | FLOW_OTHER_VRF | FLOW_OTHER_FAMILY)) !=
-                         wanted ||
+                     (flags & (wanted | FLOW_DEAD | FLOW_OTHER_VRF)) != wanted ||
                      !is_ordinary6(ip, packets[i]->pkt_len))) {
             rest |= UINT64_C(1) << i;
             continue;
@@ -335,11 +336,26 @@ static uint64_t plain_ipv6(struct rte_mbuf **packets, unsigned count_of, struct 
         count(flow, packets[i], ETHER_HEADER, now);
         packet_meta(packets[i])->session = flows[i];
         sources |= (uint64_t)((flags & FLOW_SOURCE) != 0) << i;
+        families |= (uint64_t)((flags & FLOW_OTHER_FAMILY) != 0) << i;
         if (flags & FLOW_DESTINATION)
             session_rewrite_destination_plain6(ip, flows[i]);
     }
     own->sources = sources;
+    own->families = families;
     return rest;
+}
+
+/* Established packets of sessions between the two versions of IP. */
+static void change_families(struct worker *worker, struct burst *burst, uint64_t mask) {
+    unsigned i;
+
+    worker->burst_kind = BURST_MIXED;
+    BURST_FOREACH (i, mask) {
+        struct rte_mbuf *mbuf = burst->packets[i];
+
+        if (change_family(worker, mbuf, packet_meta(mbuf)->session) != SESSION_FAMILY_CHANGED)
+            burst->dropped |= UINT64_C(1) << i;
+    }
 }
 
 static void session_run(struct worker *worker, struct burst *burst) {
@@ -347,7 +363,7 @@ static void session_run(struct worker *worker, struct burst *burst) {
     uint64_t rest = burst->mask;
 
     own->number = worker->burst_number;
-    own->misses = own->sources = 0;
+    own->misses = own->sources = own->families = 0;
     if (likely(worker->burst_kind == BURST_PLAIN_IPV4 && burst_is_dense(burst)))
         rest = plain_ipv4(burst->packets, (unsigned)__builtin_popcountll(burst->mask), own,
                           packet_meta(burst->packets[0])->vrf);
@@ -356,4 +372,6 @@ static void session_run(struct worker *worker, struct burst *burst) {
                           packet_meta(burst->packets[0])->vrf);
     if (unlikely(rest))
         some_packets(worker, burst, own, rest);
+    if (unlikely(own->families))
+        change_families(worker, burst, own->families);
 }

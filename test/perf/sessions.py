@@ -6,6 +6,7 @@
   nat-1k        source NAT and that firewall, 1,024 sessions, against testpmd io; then the translated answers
   nat-64k       64,512 sessions (1,024 hosts with 63 ports each, in random order); the same
   nat-1m        1,032,192 sessions (16,384 hosts with 63 ports each); the same
+  nat64         NAT64 and that firewall, 1,024 sessions; then the translated answers
   open          new sessions per second with NAT and 1,000 rules, while 100,000 flows keep flowing
   memory        bytes per session
   rules         new sessions per second with 10,000 rules against 100, and the time to change the rules
@@ -99,6 +100,41 @@ def firewall6(bench):
 
     paired("stateful firewall, 1,000 rules, 1,024 IPv6 flows / testpmd io", out, lambda: bench.testpmd(forward, other))
     print("cycles per packet:", ", ".join(f"{stage} {value:.1f}" for stage, value in cycles[-1].items()))
+
+
+def nat64(bench):
+    """IPv6 hosts to IPv4 servers behind 2001:db8:64::/96, and the answers."""
+    def server(i):
+        return bytes.fromhex("20010db8006400000000000000000000")[:12] + packed(remote(i))
+
+    count = 1024
+    frames = [udp6(packed(f"2001:db8:a::{i + 1:x}"), server(i), 1024 + i, 53) for i in range(count)]
+    back = [udp4(packed(remote(i)), packed("203.0.113.1"), 53, 1024 + i) for i in range(count)]
+    random.Random(2).shuffle(frames)
+    random.Random(3).shuffle(back)
+    forward, answers = write_pcap(bench.path / "forward.pcap", frames), write_pcap(bench.path / "answers.pcap", back)
+    other = write_pcap(bench.path / "one.pcap", frames[:1])
+    cycles = []
+
+    def made(one, two):
+        out = config(one, two, count, False)
+        out["interfaces"]["in"]["addresses"].append("2001:db8:ffff:1::1/64")
+        out["neighbours"].append({"interface": "in", "address": "2001:db8:ffff:1::10", "mac": "02:00:00:00:02:01"})
+        out["routes"].append({"prefix": "2001:db8:a::/48", "via": "2001:db8:ffff:1::10"})
+        out["nat"] = {"nat64": [{"prefix": "2001:db8:64::/96", "out": "out", "to": "203.0.113.1", "ports": "1024-65535"}]}
+        return out
+
+    def there():
+        with bench.start_router(made(f"{forward},infinite_rx=1", other)) as router:
+            return measure(router, count, cycles)
+
+    def returned():
+        with bench.start_router(made(forward, f"{answers},infinite_rx=1")) as router:
+            return measure(router, count, cycles)
+
+    for name, run in ("NAT64 and firewall, 1,024 sessions", there), ("NAT64 and firewall, 1,024 sessions, answers", returned):
+        paired(f"{name} / testpmd io", run, lambda: bench.testpmd(forward, other))
+        print("cycles per packet:", ", ".join(f"{stage} {value:.1f}" for stage, value in cycles[-1].items()))
 
 
 def config(capture, other, count, nat=True, rule_count=1000, extra=None):
@@ -280,6 +316,7 @@ CASES = {
     "nat-64k": lambda bench: established(bench, "NAT and firewall, 64,512 sessions", 1024 * PORTS, True),
     "nat-1m": lambda bench: established(bench, "NAT and firewall, 1,032,192 sessions", 16384 * PORTS, True),
     "memory": memory_per_session,
+    "nat64": nat64,
     "open": opening,
     "rules": many_rules,
 }
