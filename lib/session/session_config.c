@@ -120,11 +120,17 @@ static void sessions_release(const struct config *old, const struct config *new)
 /* NULL when nothing is configured. */
 static const struct session_settings *in_force;
 
+static int sessions_init(void) {
+    session_events_init();
+    return 0;
+}
+
 static struct config_section sessions_section = {
     .name = "sessions",
     .decode = sessions_decode,
     .prepare = sessions_prepare,
     .commit = sessions_commit,
+    .init = sessions_init,
     .release = sessions_release,
     .free = free,
 };

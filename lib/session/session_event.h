@@ -28,6 +28,8 @@ struct session_event_stats {
 };
 void session_event_stats(struct session_event_stats *out);
 
+/* Once, before the first configuration. */
+void session_events_init(void);
 /* Control side: a path, or "unix:" and a path; "" = off. Opened at once and again when that fails,
  * so that a listener may come later. 0 or -ENOMEM. */
 int session_events_set(const char *to, unsigned workers);

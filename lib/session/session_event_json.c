@@ -118,10 +118,26 @@ static void add_ends(json_t *object, const struct flow *flows) {
             both || flows[0].flags & FLOW_SOURCE ? "translated_source" : NULL);
 }
 
+/* Sessions outlive their interfaces by a moment, and so do lines about them: names of those that are
+ * gone, by id. */
+static char gone[INTERFACES_MAX][INTERFACE_NAME_TEXT];
+
+static void remember_name(struct interface *interface) {
+    memcpy(gone[interface->id], interface->name, INTERFACE_NAME_TEXT);
+}
+
+void session_events_init(void) {
+    static struct interface_listener listener = {.removed = remember_name};
+
+    interface_listen(&listener);
+}
+
 static const char *interface_text(uint16_t id, bool router) {
     const struct interface *interface = id ? interface_by_id(id) : NULL;
 
-    return interface ? interface->name : router ? "router" : "";
+    if (interface)
+        return interface->name;
+    return id ? gone[id % INTERFACES_MAX] : router ? "router" : "";
 }
 
 static json_t *line_of(const struct event_record *record) {

@@ -385,6 +385,30 @@ CASE(timestamps) {
                "firewall.default");
 }
 
+/* Answers come in by another VRF than the one the first packet came in by. */
+CASE(sessions_over_a_leaked_route) {
+    struct frame *udp = udp6(OUT6, .hop_limit = 63);
+
+    start("{'vrfs': {'blue': {'table': 7}}, 'interfaces': {"
+          "'lan': {" LAN_PORT ", " LAN_ADDRESSES ", 'vrf': 'blue'},"
+          "'wan': {" WAN_PORT ", " WAN_ADDRESSES "}},"
+          "'neighbours': [" LAN_NEIGHBOURS "," WAN_NEIGHBOURS "], 'routes': [" DEFAULT_ROUTES ","
+          "{'prefix': '0.0.0.0/0', 'vrf': 'blue', 'via': '198.51.100.2', 'interface': 'wan'},"
+          "{'prefix': '::/0', 'vrf': 'blue', 'via': '2001:db8:2::2', 'interface': 'wan'}],"
+          "'firewall': {'default': 'drop', 'rules': [{'name': 'out', 'in': 'lan',"
+          "'action': 'accept'}]}," UNLIMITED "}");
+    for (unsigned i = 0; i < 3; i++) {
+        passes(LAN, WAN, udp4(OUT4));
+        passes(WAN, LAN, udp4(BACK4));
+        passes(LAN, WAN, udp6(OUT6));
+        passes(WAN, LAN, udp6(BACK6));
+        passes(WAN, LAN,
+               icmp6_error(.source = "2001:db8:2::2", .destination = CLIENT6, .type = TOO_BIG6,
+                           .rest = 1400, .about = udp));
+        sessions_are(2);
+    }
+}
+
 CASE(protocols_without_ports) {
     static const uint8_t protocols[] = {47, 50, 51, 4, 89, 112};
 

@@ -258,7 +258,8 @@ enum { HEADER = 32, VERSION_AT = 8, CHECKSUM_AT = 12, NAMES_AT = 16, RECORDS_AT 
 enum { ANSWERS_TO_PORT = 10 };
 
 struct record {
-    /* IPv4: addresses, ports, and from byte 12 on the protocol; of its packets and of the answers */
+    /* IPv4: addresses, ports, and from byte 12 on the protocol; of its packets and of the answers
+     */
     uint8_t key[48], answers[48];
     uint8_t flow_flags, state, flags, traffic_class, mapped, reserved[3];
     uint16_t in, out, vrf, out_vrf;
@@ -611,6 +612,23 @@ CASE(events_go_to_a_file) {
                             "'translated_source':{'address':'" OUTSIDE "','port':5000}") != NULL,
             "%s", lines());
     require(strstr(lines(), "'protocol':'udp','in':'lan','out':'wan'") != NULL, "%s", lines());
+    unlink(path());
+}
+
+/* A session ends with its interface, and the line about it is written later. */
+CASE(events_name_interfaces_that_are_gone) {
+    const char *const with = text("'sessions': {'events': '%s'}", path());
+
+    start(text(ROUTER("%s"), text(LAN_OUT ", %s", with)));
+    inject(LAN, udp4(.source = INSIDE ":5000", .destination = SERVER ":53"));
+    discard(ANYWHERE);
+    apply(text("{'interfaces': {'wan': {" WAN_PORT ", " WAN_ADDRESSES
+               "}}, 'neighbours': [" WAN_NEIGHBOURS "], 'routes': [" DEFAULT_ROUTES "],"
+               "'firewall': {'default': 'drop', 'rules': []}, %s, " UNLIMITED "}",
+               with));
+    advance(3000);
+    require(strstr(lines(), "'event':'end'") != NULL, "%s", lines());
+    require(strstr(strstr(lines(), "'event':'end'"), "'in':'lan'") != NULL, "%s", lines());
     unlink(path());
 }
 
