@@ -711,6 +711,73 @@ CASE(prefixes_of_all_lengths) {
     }
 }
 
+/* --- any packets --- */
+
+static uint32_t random_state = 1;
+
+static unsigned draw(unsigned below) {
+    random_state = random_state * 1664525 + 1013904223;
+    return (unsigned)(((uint64_t)(random_state >> 8) * below) >> 24);
+}
+
+/* Hosts, ports, protocols and lengths at random: what goes out is what RFC 7915 makes of it, the
+ * answer comes back to who asked, no two have a port at once, and no mapping outlives its sessions.
+ * All checksums are worked out anew by expect(). */
+CASE(random_packets_there_and_back) {
+    enum { HOSTS = 4, ROUNDS = 1500 };
+
+    start(ROUTER("'sessions': {'timeouts': {'udp': 20, 'udp_new': 20, 'icmp': 20,"
+                 "'tcp_opening': 20, 'tcp_answered': 20}}, 'nat': {'nat64': [{" RULE "}]}"));
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        const char *client = text("2001:db8:1::%x", 0x10 + 0x10 * draw(2));
+        const char *server = text("203.0.113.%u", 1 + draw(HOSTS));
+        const char *server6 = text("64:ff9b:1::%s", server);
+        unsigned port = 1024 + draw(5), to = 50 + draw(3), size = draw(1100), got;
+        const struct frame *found;
+
+        if (draw(3) == 0) {
+            inject(LAN, icmp6_echo(.source = client, .destination = server6, .identifier = port,
+                                   .sequence = round, .size = size + 1));
+            found = take_one(WAN);
+            got = (unsigned)found->bytes[IP4_PAYLOAD + 4] << 8 | found->bytes[IP4_PAYLOAD + 5];
+            require(
+                frame_equal(
+                    found, ether(same_id(found, icmp4_echo(.source = OUTSIDE, .destination = server,
+                                                           .identifier = got, .sequence = round,
+                                                           .size = size + 1, .ttl = 63)),
+                                 HOST_WAN, ROUTER_WAN)),
+                "another echo");
+            inject(WAN, icmp4_echo_reply(.source = server, .destination = OUTSIDE,
+                                         .identifier = got, .sequence = round, .size = size + 1));
+            expect(LAN,
+                   icmp6_echo_reply(.source = server6, .destination = client, .identifier = port,
+                                    .sequence = round, .size = size + 1, .hop_limit = 63));
+        } else {
+            inject(LAN, udp6(.source = end6(client, port), .destination = end6(server6, to),
+                             .size = size + 1));
+            found = take_one(WAN);
+            got = source_port(found);
+            require(frame_equal(found,
+                                ether(same_id(found, udp4(.source = text(OUTSIDE ":%u", got),
+                                                          .destination = text("%s:%u", server, to),
+                                                          .size = size + 1, .ttl = 63)),
+                                      HOST_WAN, ROUTER_WAN)),
+                    "another datagram");
+            inject(WAN, udp4(.source = text("%s:%u", server, to),
+                             .destination = text(OUTSIDE ":%u", got), .size = size + 1));
+            expect(LAN, udp6(.source = end6(server6, to), .destination = end6(client, port),
+                             .size = size + 1, .hop_limit = 63));
+        }
+        require(nat_mapping_count() == nat_mapping_ports_taken(), "%u mappings, %u ports",
+                nat_mapping_count(), nat_mapping_ports_taken());
+        if (draw(50) == 0)
+            advance(draw(25000));
+    }
+    advance(25000);
+    require(nat_mapping_count() == 0 && nat_mapping_ports_taken() == 0, "%u mappings, %u ports",
+            nat_mapping_count(), nat_mapping_ports_taken());
+}
+
 /* --- what a second reader has found --- */
 
 /* The first `size` bytes of a UDP packet from the client, as a fragment. */
