@@ -37,8 +37,8 @@ int ipv4_fragment(struct worker *worker, struct rte_mbuf *mbuf, uint16_t mtu,
     rte_pktmbuf_adj(mbuf, meta.l3_offset);
     /* Fragments of one buffer each if they fit: not every port takes chains. */
     if (mtu <= MBUF_DATA_ROOM - RTE_PKTMBUF_HEADROOM && mbuf->nb_segs == 1)
-        count = rte_ipv4_fragment_copy_nonseg_packet(mbuf, fragments, FRAGMENTS_MAX, mtu,
-                                                     worker->pool);
+        count =
+            rte_ipv4_fragment_copy_nonseg_packet(mbuf, fragments, FRAGMENTS_MAX, mtu, worker->pool);
     else
         count = rte_ipv4_fragment_packet(mbuf, fragments, FRAGMENTS_MAX, mtu, worker->pool,
                                          worker->pool);

@@ -339,8 +339,7 @@ unsigned nat_decode_list(const struct decode *d, const char *key, struct decode 
 }
 
 static void *decode_nat(struct decode *d) {
-    static const char *const keys[] = {"source", "destination", "static",
-                                       "nptv6",  "nat64",       NULL};
+    static const char *const keys[] = {"source", "destination", "static", "nptv6", "nat64", NULL};
     struct nat_config *config = nat_allocate(1, sizeof(*config));
     struct decode list, element;
 

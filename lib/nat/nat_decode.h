@@ -1,8 +1,8 @@
 /* What the files that read the section "nat" share. Problems are noted where they are found. */
 #pragma once
 
-#include "json/decode.h"
 #include "nat/nat_internal.h"
+#include "json/decode.h"
 
 /* The list under `key`, and its size; 0 with a problem when it cannot be a list of rules. */
 unsigned nat_decode_list(const struct decode *d, const char *key, struct decode *out);

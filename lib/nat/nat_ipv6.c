@@ -20,7 +20,8 @@ bool nat_in_prefix6(const struct nat_prefix6 *prefix, const uint8_t address[16])
     unsigned whole = prefix->length / 8, rest = prefix->length % 8;
 
     return memcmp(prefix->address, address, whole) == 0 &&
-           (rest == 0 || ((prefix->address[whole] ^ address[whole]) & (0xff00 >> rest) & 0xff) == 0);
+           (rest == 0 ||
+            ((prefix->address[whole] ^ address[whole]) & (0xff00 >> rest) & 0xff) == 0);
 }
 
 /* --- NPTv6 --- */
@@ -153,16 +154,12 @@ bool nat64_may_reach(const struct nat64_rule *rule, uint32_t ipv4) {
     static const struct nat_prefix nowhere[] = {
         {0x00000000, 0xff000000}, {0x7f000000, 0xff000000}, {0xe0000000, 0xe0000000}};
     static const struct nat_prefix not_global[] = {
-        {0x0a000000, 0xff000000}, /* RFC 1918 */
-        {0xac100000, 0xfff00000},
-        {0xc0a80000, 0xffff0000},
-        {0x64400000, 0xffc00000}, /* RFC 6598 */
-        {0xa9fe0000, 0xffff0000}, /* RFC 3927 */
-        {0xc0000000, 0xffffff00}, /* RFC 6890 */
-        {0xc0000200, 0xffffff00}, /* RFC 5737 */
-        {0xc6336400, 0xffffff00},
-        {0xcb007100, 0xffffff00},
-        {0xc6120000, 0xfffe0000}, /* RFC 2544 */
+        {0x0a000000, 0xff000000},                                                     /* RFC 1918 */
+        {0xac100000, 0xfff00000}, {0xc0a80000, 0xffff0000}, {0x64400000, 0xffc00000}, /* RFC 6598 */
+        {0xa9fe0000, 0xffff0000},                                                     /* RFC 3927 */
+        {0xc0000000, 0xffffff00},                                                     /* RFC 6890 */
+        {0xc0000200, 0xffffff00},                                                     /* RFC 5737 */
+        {0xc6336400, 0xffffff00}, {0xcb007100, 0xffffff00}, {0xc6120000, 0xfffe0000}, /* RFC 2544 */
     };
     uint32_t host = rte_be_to_cpu_32(ipv4);
 

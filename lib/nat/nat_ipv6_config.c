@@ -83,9 +83,9 @@ static void decode_sources6(const struct decode *d, struct nat64_rule *rule) {
 }
 
 static void decode_nat64(const struct decode *d, struct nat64_config *config, unsigned index) {
-    static const char *const keys[] = {"name",     "prefix", "in",      "out",       "source",
-                                       "destination", "protocol", "to", "mapping", "filtering",
-                                       "ports",    NULL};
+    static const char *const keys[] = {"name",    "prefix",      "in",       "out",
+                                       "source",  "destination", "protocol", "to",
+                                       "mapping", "filtering",   "ports",    NULL};
     struct nat64_rule *rule = &config->rule;
     struct decode at;
 
@@ -156,8 +156,8 @@ static void check_nptv6(const struct config *config, const struct nat_config *na
             if (strcmp(other->out, entry->out) == 0 &&
                 overlap(&other->rule.inside, &entry->rule.inside)) {
                 snprintf(path, sizeof(path), "$.nat.nptv6[%u].inside", i);
-                problems_add(problems, path, "overlaps with that of nptv6[%u] on the same interface",
-                             before);
+                problems_add(problems, path,
+                             "overlaps with that of nptv6[%u] on the same interface", before);
             }
             if (overlap(&other->rule.outside, &entry->rule.outside)) {
                 snprintf(path, sizeof(path), "$.nat.nptv6[%u].outside", i);
@@ -198,8 +198,7 @@ static void check_nat64(const struct config *config, const struct nat_config *na
         for (unsigned before = 0; before < i; before++) {
             const struct nat_prefix6 *other = &nat->nat64[before].rule.prefix;
 
-            if (overlap(other, &entry->rule.prefix) &&
-                other->length != entry->rule.prefix.length) {
+            if (overlap(other, &entry->rule.prefix) && other->length != entry->rule.prefix.length) {
                 snprintf(path, sizeof(path), "$.nat.nat64[%u].prefix", i);
                 problems_add(problems, path, "overlaps with that of nat64[%u], which is a /%u",
                              before, other->length);
@@ -209,8 +208,9 @@ static void check_nat64(const struct config *config, const struct nat_config *na
         prefix = ip6_address(entry->rule.prefix.address);
         if (interface_configured_on_link(config, "default", NULL, &prefix)) {
             snprintf(path, sizeof(path), "$.nat.nat64[%u].prefix", i);
-            problems_add(problems, path, "it lies in a connected prefix, whose hosts could not be "
-                                         "reached any more");
+            problems_add(problems, path,
+                         "it lies in a connected prefix, whose hosts could not be "
+                         "reached any more");
         }
         for (unsigned rule = 0; rule < nat->nptv6_count; rule++) {
             if (overlap(&nat->nptv6[rule].rule.outside, &entry->rule.prefix)) {

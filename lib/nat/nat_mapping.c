@@ -397,11 +397,10 @@ static int choose_port(const struct outside *outside, const struct nat_mapping *
 static uint32_t inside_hash(uint32_t number) {
     const struct nat_mapping *mapping = &mappings[number];
 
-    return mapping->flags & MAPPING_IPV6
-               ? hash6(insides6[number].address, mapping->inside_port, mapping->protocol,
-                       mapping->inside_vrf)
-               : hash(mapping->inside, mapping->inside_port, mapping->protocol,
-                      mapping->inside_vrf);
+    return mapping->flags & MAPPING_IPV6 ? hash6(insides6[number].address, mapping->inside_port,
+                                                 mapping->protocol, mapping->inside_vrf)
+                                         : hash(mapping->inside, mapping->inside_port,
+                                                mapping->protocol, mapping->inside_vrf);
 }
 
 static enum nat_port_result make_locked(const struct nat_mapping *wanted,
@@ -412,12 +411,11 @@ static enum nat_port_result make_locked(const struct nat_mapping *wanted,
     struct nat_mapping *mapping;
     int port;
 
-    *number = inside6 ? nat_mapping_of_inside6(inside6->address, wanted->inside_port,
-                                               wanted->protocol, wanted->inside_vrf,
-                                               wanted->outside, wanted->outside_vrf)
-                      : nat_mapping_of_inside(wanted->inside, wanted->inside_port,
-                                              wanted->protocol, wanted->inside_vrf,
-                                              wanted->outside, wanted->outside_vrf);
+    *number = inside6
+                  ? nat_mapping_of_inside6(inside6->address, wanted->inside_port, wanted->protocol,
+                                           wanted->inside_vrf, wanted->outside, wanted->outside_vrf)
+                  : nat_mapping_of_inside(wanted->inside, wanted->inside_port, wanted->protocol,
+                                          wanted->inside_vrf, wanted->outside, wanted->outside_vrf);
     if (*number != MAPPING_NONE)
         return nat_mapping_hold(*number) ? NAT_PORT_OK : NAT_PORT_BUSY;
     if (!outside->ports)

@@ -180,8 +180,7 @@ static unsigned pooled_count(const struct nat_rules *rules) {
 }
 
 static struct nat_source_rule *pooled(const struct nat_rules *rules, unsigned i) {
-    return i < rules->source_count ? &rules->sources[i]
-                                   : &rules->nat64[i - rules->source_count].as;
+    return i < rules->source_count ? &rules->sources[i] : &rules->nat64[i - rules->source_count].as;
 }
 
 /* After a change of rules mappings of the old ones may live on for a while; nobody new comes to

@@ -228,8 +228,8 @@ static void say_exhausted(const struct nat_source_rule *rule, uint32_t outside) 
     char text[IP_ADDRESS_TEXT];
 
     log_limited(&limit, LOG_LEVEL_WARNING, "nat",
-                "rule %s: the ports %u to %u of %s are all in use", rule->name,
-                rule->port_first, rule->port_last, ip_address_text(&address, text));
+                "rule %s: the ports %u to %u of %s are all in use", rule->name, rule->port_first,
+                rule->port_last, ip_address_text(&address, text));
 }
 
 static bool exhausted(struct worker *worker, const struct nat_source_rule *rule, uint32_t outside) {

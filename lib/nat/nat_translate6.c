@@ -133,7 +133,8 @@ static bool source_on_ipv4(struct worker *worker, struct session_new *draft) {
     return nat_apply_rule(worker, draft, &rule->as, &inside);
 }
 
-/* From the IPv4 side, by a mapping: that is held, and the source appears behind the rule's prefix. */
+/* From the IPv4 side, by a mapping: that is held, and the source appears behind the rule's prefix.
+ */
 static bool source_on_ipv6(struct worker *worker, struct session_new *draft) {
     uint32_t mapping = draft->mapping, source = draft->key.v4.source;
     const struct nat64_rule *rule =
@@ -176,8 +177,7 @@ static bool new_prefix(struct worker *worker, struct session_new *draft) {
 bool nat_choose_source6(struct worker *worker, struct session_new *draft) {
     if (!(draft->flags & FLOW_OTHER_FAMILY))
         return new_prefix(worker, draft);
-    return draft->flags & FLOW_IPV6 ? source_on_ipv4(worker, draft)
-                                    : source_on_ipv6(worker, draft);
+    return draft->flags & FLOW_IPV6 ? source_on_ipv4(worker, draft) : source_on_ipv6(worker, draft);
 }
 
 static bool leaves_as_another(const struct nat_rules *rules, const struct flow_key6 *key,
@@ -205,8 +205,8 @@ static uint8_t *quoted_address(struct rte_mbuf *mbuf, unsigned at) {
     return rte_pktmbuf_mtod_offset(mbuf, uint8_t *, quote + at);
 }
 
-/* In the packet and in what it quotes, where addresses have changed places. Both leave all checksums
- * as they are. */
+/* In the packet and in what it quotes, where addresses have changed places. Both leave all
+ * checksums as they are. */
 static bool translate_both(struct worker *worker, const struct nptv6_rule *rule, bool outward,
                            uint8_t *address, uint8_t *quoted) {
     uint8_t became[16];
@@ -303,11 +303,10 @@ static bool prefixes_stand(const struct nat_rules *rules, const struct session *
     for (unsigned i = 0; i < rules->nptv6_count; i++) {
         const struct nptv6_rule *rule = &rules->nptv6[i];
 
-        if (forward->flags & FLOW_SOURCE &&
-            ((!hairpin && rule->out != session->out_interface) ||
-             !nat_in_prefix6(&rule->inside, key->source) ||
-             !nptv6_translate(rule, true, key->source, became) ||
-             memcmp(became, answers->destination, 16) != 0))
+        if (forward->flags & FLOW_SOURCE && ((!hairpin && rule->out != session->out_interface) ||
+                                             !nat_in_prefix6(&rule->inside, key->source) ||
+                                             !nptv6_translate(rule, true, key->source, became) ||
+                                             memcmp(became, answers->destination, 16) != 0))
             continue;
         if (forward->flags & FLOW_DESTINATION &&
             (!nat_in_prefix6(&rule->outside, key->destination) ||

@@ -12,7 +12,8 @@ static inline bool embedded_length_valid(unsigned length) {
     return length == 96 || (length >= 32 && length <= 64 && length % 8 == 0);
 }
 
-/* The address with the IPv4 address (network order) behind the prefix; what is behind that is zero. */
+/* The address with the IPv4 address (network order) behind the prefix; what is behind that is zero.
+ */
 static inline void embedded_make(const uint8_t prefix[16], unsigned length, uint32_t ipv4,
                                  uint8_t out[16]) {
     unsigned at = length / 8;

@@ -77,10 +77,10 @@ static inline uint32_t flow_protocol_vrf(uint8_t protocol, uint16_t vrf) {
 enum flow_flags {
     FLOW_QUICK = 1 << 0, /* an ordinary packet needs no look at the session's state */
     FLOW_IPV6 = 1 << 1,
-    FLOW_DESTINATION = 1 << 2, /* the destination is rewritten (before the route) */
-    FLOW_SOURCE = 1 << 3,      /* the source is rewritten (behind the firewall) */
-    FLOW_OTHER_VRF = 1 << 4,   /* routed in `vrf` instead of the VRF it came in by */
-    FLOW_DEAD = 1 << 5,        /* ended by the control thread: to be taken out */
+    FLOW_DESTINATION = 1 << 2,  /* the destination is rewritten (before the route) */
+    FLOW_SOURCE = 1 << 3,       /* the source is rewritten (behind the firewall) */
+    FLOW_OTHER_VRF = 1 << 4,    /* routed in `vrf` instead of the VRF it came in by */
+    FLOW_DEAD = 1 << 5,         /* ended by the control thread: to be taken out */
     FLOW_OTHER_FAMILY = 1 << 6, /* goes on as the other version of IP (RFC 7915), both ends new */
 };
 
@@ -181,12 +181,13 @@ extern _Atomic uint32_t session_clock;
 /* A packet without a flow, on its way from `session` to `firewall`. */
 struct session_miss {
     union flow_key key; /* as the packet came in */
-    uint8_t flags;      /* of the new forward flow: FLOW_IPV6, FLOW_DESTINATION, FLOW_OTHER_FAMILY */
-    bool stateless;     /* no session can be made of it: a kind of ICMP, a group's packet */
-    bool is_answer;     /* to an ICMP query */
+    uint8_t flags;  /* of the new forward flow: FLOW_IPV6, FLOW_DESTINATION, FLOW_OTHER_FAMILY */
+    bool stateless; /* no session can be made of it: a kind of ICMP, a group's packet */
+    bool is_answer; /* to an ICMP query */
     uint8_t tcp_flags;
     uint8_t icmp_type, icmp_code;
-    /* Rewritten: network order. Which of the two counts follows from the family that it goes on as. */
+    /* Rewritten: network order. Which of the two counts follows from the family that it goes on as.
+     */
     uint32_t destination;
     uint8_t destination6[16];
     uint16_t destination_port;
@@ -198,7 +199,8 @@ struct session_burst {
     uint32_t number; /* worker->burst_number for which the rest is true */
     uint64_t misses;
     uint64_t sources; /* packets whose source the flow says to rewrite */
-    uint64_t families; /* of a burst of plain packets: those that go on as the other version of IP */
+    uint64_t
+        families; /* of a burst of plain packets: those that go on as the other version of IP */
     struct session_miss miss[BURST_MAX];
 };
 
@@ -244,8 +246,8 @@ struct session_translator {
     void (*keep_port)(struct session_new *draft);
     /* A packet of IPv6 that no session can be made of, for which `destination` and `source` are not
      * asked: puts other addresses into it where that needs no memory (RFC 6296), into the packet
-     * that an ICMP error quotes as well. `out` 0: before the route, the destination; else behind the
-     * firewall, the source. False: dropped, counted. */
+     * that an ICMP error quotes as well. `out` 0: before the route, the destination; else behind
+     * the firewall, the source. False: dropped, counted. */
     bool (*stateless6)(struct worker *worker, struct rte_mbuf *mbuf, uint16_t out);
     /* Would `source` translate packets with this key? */
     bool (*wants_source)(const union flow_key *key, bool ipv6, uint16_t in_interface,

@@ -118,8 +118,8 @@ static void add_ends(json_t *object, const struct flow *flows) {
             both || flows[0].flags & FLOW_SOURCE ? "translated_source" : NULL);
 }
 
-/* Sessions outlive their interfaces by a moment, and so do lines about them: names of those that are
- * gone, by id. */
+/* Sessions outlive their interfaces by a moment, and so do lines about them: names of those that
+ * are gone, by id. */
 static char gone[INTERFACES_MAX][INTERFACE_NAME_TEXT];
 
 static void remember_name(struct interface *interface) {

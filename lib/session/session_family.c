@@ -14,7 +14,7 @@
 
 enum {
     IPV6_LEAST_MTU = 1280,
-    IPV6_FRAGMENT = 8, /* bytes of the fragment header */
+    IPV6_FRAGMENT = 8,    /* bytes of the fragment header */
     IPV4_DF_ABOVE = 1260, /* packets up to here may be fragmented again: RFC 7915 section 5.1 */
     IPV4_LENGTH_MAX = 65535,
     TRAFFIC_CLASS_SHIFT = 20,
@@ -53,8 +53,7 @@ static bool change_query(uint8_t *icmp, uint32_t length, uint16_t old_addresses,
                          uint16_t new_addresses, const uint16_t ports[2], bool ipv6) {
     uint32_t pseudo = (uint32_t)rte_cpu_to_be_16((uint16_t)length) + RTE_BE16(IPPROTO_ICMPV6);
     uint8_t type = query_type(icmp[0], ipv6);
-    uint16_t identifier =
-        type == ICMP4_ECHO || type == ICMP6_ECHO ? ports[0] : ports[1];
+    uint16_t identifier = type == ICMP4_ECHO || type == ICMP6_ECHO ? ports[0] : ports[1];
     uint16_t old_type = load16(icmp), checksum;
     uint32_t difference =
         ipv6 ? new_addresses + pseudo
@@ -97,17 +96,17 @@ bool session_family_transport(uint8_t *header, unsigned left, uint8_t protocol, 
     return true;
 }
 
-/* A UDP packet over IPv4 without a checksum gets the one it could have had. False: its length is not
- * that of the packet, so that it is not clear what would be covered. */
+/* A UDP packet over IPv4 without a checksum gets the one it could have had. False: its length is
+ * not that of the packet, so that it is not clear what would be covered. */
 static bool add_udp_checksum(struct rte_mbuf *mbuf, uint8_t *udp, uint16_t addresses) {
     uint32_t length = mbuf->pkt_len - packet_meta(mbuf)->l4_offset;
     uint16_t checksum;
 
     if (rte_be_to_cpu_16(load16(udp + 4)) != length)
         return false;
-    checksum = (uint16_t)~icmp_sum_from(
-        mbuf, packet_meta(mbuf)->l4_offset,
-        (uint32_t)addresses + rte_cpu_to_be_16((uint16_t)length) + RTE_BE16(IPPROTO_UDP));
+    checksum = (uint16_t)~icmp_sum_from(mbuf, packet_meta(mbuf)->l4_offset,
+                                        (uint32_t)addresses + rte_cpu_to_be_16((uint16_t)length) +
+                                            RTE_BE16(IPPROTO_UDP));
     checksum = checksum ? checksum : UINT16_MAX;
     memcpy(udp + session_transports[IPPROTO_UDP].checksum, &checksum, sizeof(checksum));
     return true;
@@ -165,6 +164,44 @@ static void set_family(struct packet_meta *meta, bool ipv6) {
     meta->l4_protocol = protocol_of_family(meta->l4_protocol, ipv6);
 }
 
+/* In words that are put together in registers: a header that is built octet by octet and then
+ * copied waits for its stores, for longer than all the rest takes. Identification and fragment
+ * field are in network order. */
+static void write_ipv4(uint8_t *at, uint8_t tos, uint16_t length, uint16_t identification,
+                       uint16_t fragment, uint8_t ttl, uint8_t protocol,
+                       const struct flow_key4 *key) {
+    uint32_t words[] = {
+        RTE_IPV4_VHL_DEF | (uint32_t)tos << 8 | (uint32_t)rte_cpu_to_be_16(length) << 16,
+        identification | (uint32_t)fragment << 16,
+        ttl | (uint32_t)protocol << 8,
+        key->source,
+        key->destination,
+    };
+    uint64_t sum = (uint64_t)words[0] + words[1] + words[2] + words[3] + words[4];
+    uint16_t checksum =
+        (uint16_t)~checksum_fold(checksum_fold((uint32_t)sum) + (uint32_t)(sum >> 32));
+
+    words[2] |= (uint32_t)checksum << 16;
+    memcpy(at, &words[0], 4);
+    memcpy(at + 4, &words[1], 4);
+    memcpy(at + 8, &words[2], 4);
+    memcpy(at + 12, &words[3], 4);
+    memcpy(at + 16, &words[4], 4);
+}
+
+static void write_ipv6(uint8_t *at, uint8_t traffic_class, uint32_t payload, uint8_t next,
+                       uint8_t hop_limit, const struct flow_key6 *key) {
+    uint32_t first =
+        rte_cpu_to_be_32(UINT32_C(6) << 28 | (uint32_t)traffic_class << TRAFFIC_CLASS_SHIFT);
+    uint32_t second =
+        rte_cpu_to_be_16((uint16_t)payload) | (uint32_t)next << 16 | (uint32_t)hop_limit << 24;
+
+    memcpy(at, &first, sizeof(first));
+    memcpy(at + 4, &second, sizeof(second));
+    memcpy(at + 8, key->source, sizeof(key->source));
+    memcpy(at + 24, key->destination, sizeof(key->destination));
+}
+
 /* The IP header, in front of a transport header that is the new one already. */
 static enum session_drop header_to_ipv6(struct rte_mbuf *mbuf, const union flow_key *to) {
     struct packet_meta *meta = packet_meta(mbuf);
@@ -177,22 +214,11 @@ static enum session_drop header_to_ipv6(struct rte_mbuf *mbuf, const union flow_
         return SESSION_DROP_NO_HEADROOM;
     set_family(meta, true);
 
-    struct rte_ipv6_hdr header = {
-        .vtc_flow = rte_cpu_to_be_32(UINT32_C(6) << 28 |
-                                     (uint32_t)old.type_of_service << TRAFFIC_CLASS_SHIFT),
-        .payload_len =
-            rte_cpu_to_be_16((uint16_t)(mbuf->pkt_len - meta->l3_offset - IPV6_HEADER)),
-        .proto = fragmented ? IPPROTO_FRAGMENT : meta->l4_protocol,
-        .hop_limits = old.time_to_live,
-    };
-
-    memcpy(header.src_addr, to->v6.source, 16);
-    memcpy(header.dst_addr, to->v6.destination, 16);
-    memcpy(new, &header, sizeof(header));
+    write_ipv6(new, old.type_of_service, mbuf->pkt_len - meta->l3_offset - IPV6_HEADER,
+               fragmented ? IPPROTO_FRAGMENT : meta->l4_protocol, old.time_to_live, &to->v6);
     if (fragmented) {
-        uint16_t offset = rte_cpu_to_be_16(
-            (uint16_t)((fragment & RTE_IPV4_HDR_OFFSET_MASK) << 3 |
-                       (fragment & RTE_IPV4_HDR_MF_FLAG ? 1 : 0)));
+        uint16_t offset = rte_cpu_to_be_16((uint16_t)((fragment & RTE_IPV4_HDR_OFFSET_MASK) << 3 |
+                                                      (fragment & RTE_IPV4_HDR_MF_FLAG ? 1 : 0)));
         uint32_t identification = rte_cpu_to_be_32(rte_be_to_cpu_16(old.packet_id));
 
         new[IPV6_HEADER] = meta->l4_protocol;
@@ -255,6 +281,7 @@ static enum session_drop to_ipv4(struct worker *worker, struct rte_mbuf *mbuf,
     uint32_t total = IPV4_HEADER + mbuf->pkt_len - meta->l4_offset;
     uint8_t traffic_class = (uint8_t)(rte_be_to_cpu_16(load16(packet)) >> 4);
     uint8_t hop_limit = packet[7], *new;
+    uint16_t fragment = 0;
     struct headers headers;
     enum session_drop result;
 
@@ -270,24 +297,14 @@ static enum session_drop to_ipv4(struct worker *worker, struct rte_mbuf *mbuf,
         return SESSION_DROP_NO_HEADROOM;
     set_family(meta, false);
 
-    struct rte_ipv4_hdr header = {
-        .version_ihl = RTE_IPV4_VHL_DEF,
-        .type_of_service = traffic_class,
-        .total_length = rte_cpu_to_be_16((uint16_t)total),
-        .packet_id = headers.identification,
-        .fragment_offset = rte_cpu_to_be_16(headers.offset),
-        .time_to_live = hop_limit,
-        .next_proto_id = meta->l4_protocol,
-        .src_addr = to->v4.source,
-        .dst_addr = to->v4.destination,
-    };
-
-    if (!headers.fragment && total > IPV4_DF_ABOVE)
-        header.fragment_offset = RTE_BE16(RTE_IPV4_HDR_DF_FLAG);
-    else if (!headers.fragment)
-        header.packet_id = next_identification(worker);
-    header.hdr_checksum = rte_ipv4_cksum(&header);
-    memcpy(new, &header, sizeof(header));
+    if (headers.fragment)
+        fragment = rte_cpu_to_be_16(headers.offset);
+    else if (total > IPV4_DF_ABOVE)
+        fragment = RTE_BE16(RTE_IPV4_HDR_DF_FLAG);
+    else
+        headers.identification = next_identification(worker);
+    write_ipv4(new, traffic_class, (uint16_t)total, headers.identification, fragment, hop_limit,
+               meta->l4_protocol, &to->v4);
     return SESSION_PASS;
 }
 
@@ -315,7 +332,8 @@ static void send_piece(struct worker *worker, struct rte_mbuf *piece, void *cont
 }
 
 /* Through the router ring: the burst has no place for more packets. The transport header is changed
- * before: its checksum may cover all of the packet, and it may come to lie in a buffer of its own. */
+ * before: its checksum may cover all of the packet, and it may come to lie in a buffer of its own.
+ */
 static enum session_drop in_pieces(struct worker *worker, struct rte_mbuf *mbuf,
                                    const union flow_key *to) {
     const uint16_t mtu = IPV4_HEADER + IPV6_LEAST_MTU - IPV6_HEADER - IPV6_FRAGMENT;

@@ -58,9 +58,9 @@ struct icmp_head {
 
 /* Where a field of one header stands in the other: figures 3 and 6. */
 static uint8_t pointer_to_ipv6(uint8_t pointer) {
-    static const uint8_t table[IPV4_HEADER] = {
-        0,       1, 4, 4, NOWHERE, NOWHERE, NOWHERE, NOWHERE, 7,  6,
-        NOWHERE, NOWHERE, 8, 8, 8, 8, 24, 24, 24, 24};
+    static const uint8_t table[IPV4_HEADER] = {0,       1, 4,  4,       NOWHERE, NOWHERE, NOWHERE,
+                                               NOWHERE, 7, 6,  NOWHERE, NOWHERE, 8,       8,
+                                               8,       8, 24, 24,      24,      24};
 
     return pointer < IPV4_HEADER ? table[pointer] : NOWHERE;
 }
@@ -140,9 +140,9 @@ static bool head_to_ipv4(const struct icmp_head *old, struct icmp_head *new) {
         new->type = V4_UNREACHABLE;
         if (old->code > V6_PORT_UNREACHABLE)
             return false;
-        new->code = old->code == V6_PROHIBITED    ? V4_HOST_PROHIBITED
+        new->code = old->code == V6_PROHIBITED         ? V4_HOST_PROHIBITED
                     : old->code == V6_PORT_UNREACHABLE ? V4_PORT_UNREACHABLE
-                                                            : V4_HOST_UNREACHABLE;
+                                                       : V4_HOST_UNREACHABLE;
         return true;
     case V6_TOO_BIG:
         *new = (struct icmp_head){
@@ -158,8 +158,8 @@ static bool head_to_ipv4(const struct icmp_head *old, struct icmp_head *new) {
             *new = (struct icmp_head){V4_UNREACHABLE, V4_PROTOCOL_UNREACHABLE, 0};
             return true;
         }
-        *new = (struct icmp_head){V4_PARAMETER_PROBLEM, 0,
-                                  (uint32_t)pointer_to_ipv4(old->rest) << 24};
+        *new =
+            (struct icmp_head){V4_PARAMETER_PROBLEM, 0, (uint32_t)pointer_to_ipv4(old->rest) << 24};
         return old->code == V6_HEADER_FIELD && new->rest >> 24 != NOWHERE;
     default:
         return false;
@@ -232,8 +232,8 @@ static bool read_quoted(struct rte_mbuf *mbuf, bool was_ipv6, unsigned header,
         rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, meta->l4_offset + ICMP_HEADER);
     unsigned there = mbuf->data_len - meta->l4_offset - ICMP_HEADER;
     unsigned most = was_ipv6 ? ICMPV4_ERROR_MAX - 2 * IPV4_HEADER - ICMP_HEADER : QUOTE_MAX;
-    uint32_t whole =
-        was_ipv6 ? IPV6_HEADER + rte_be_to_cpu_16(load16(packet + 4)) : rte_be_to_cpu_16(load16(packet + 2));
+    uint32_t whole = was_ipv6 ? IPV6_HEADER + rte_be_to_cpu_16(load16(packet + 4))
+                              : rte_be_to_cpu_16(load16(packet + 2));
 
     if (there < header + QUOTE_LEAST || whole < header)
         return false;
@@ -258,8 +258,8 @@ static uint16_t icmp_checksum(const uint8_t *packet, bool ipv6, uint32_t length)
     uint32_t sum = rte_raw_cksum(icmp, length);
 
     if (ipv6)
-        sum += (uint32_t)session_address_sum(packet, true) +
-               rte_cpu_to_be_16((uint16_t)length) + RTE_BE16(IPPROTO_ICMPV6);
+        sum += (uint32_t)session_address_sum(packet, true) + rte_cpu_to_be_16((uint16_t)length) +
+               RTE_BE16(IPPROTO_ICMPV6);
     return (uint16_t)~checksum_fold(sum);
 }
 

@@ -47,7 +47,7 @@ struct file_record {
     uint8_t reserved[3];
     uint16_t in, out;      /* numbers of names plus one; 0 = the router itself */
     uint16_t vrf, out_vrf; /* numbers of names plus one */
-    uint32_t idle, age; /* ticks */
+    uint32_t idle, age;    /* ticks */
     uint64_t packets[2], bytes[2];
 };
 

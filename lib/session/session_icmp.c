@@ -32,8 +32,8 @@ static bool read_quote4(struct quote *quote, uint8_t *packet, unsigned length) {
     return true;
 }
 
-/* Of extension headers only a fragment header is passed, that of a first fragment: hosts send hardly
- * any other, and what cannot be told has no ports. */
+/* Of extension headers only a fragment header is passed, that of a first fragment: hosts send
+ * hardly any other, and what cannot be told has no ports. */
 static bool read_quote6(struct quote *quote, uint8_t *packet, unsigned length) {
     unsigned header = IPV6_HEADER;
     uint8_t protocol;

@@ -190,10 +190,12 @@ static inline union flow_key session_key_sent_on(uint32_t number) {
 /* --- the other family: session_family.c, session_family_icmp.c --- */
 
 /* Makes of the packet one with this key, which is of the other family: RFC 7915 sections 4 and 5.
- * Its VRF stays. SESSION_PASS, SESSION_TAKEN when it goes on in pieces, or the reason to drop it. */
+ * Its VRF stays. SESSION_PASS, SESSION_TAKEN when it goes on in pieces, or the reason to drop it.
+ */
 enum session_drop session_family_change(struct worker *worker, struct rte_mbuf *mbuf,
                                         const union flow_key *to);
-/* Puts a packet back to what it was before, with this key, and never cuts it. False: it cannot be. */
+/* Puts a packet back to what it was before, with this key, and never cuts it. False: it cannot be.
+ */
 bool session_family_restore(struct worker *worker, struct rte_mbuf *mbuf,
                             const union flow_key *came);
 /* An ICMP error about a packet of the flow `number`'s session that went the other way, which it

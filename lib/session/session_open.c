@@ -66,11 +66,10 @@ static void set_forward(struct flow *flow, const struct session_new *draft) {
 /* The key of answers, and what undoes the translation in them. */
 static void set_backward(struct flow *flow, const struct session_new *draft) {
     bool ipv6 = flow_becomes_ipv6(draft->flags);
-    uint32_t protocol_vrf =
-        flow_protocol_vrf(draft->flags & FLOW_OTHER_FAMILY
-                              ? protocol_of_family(draft_protocol(draft), ipv6)
-                              : draft_protocol(draft),
-                          draft->out_vrf);
+    uint32_t protocol_vrf = flow_protocol_vrf(draft->flags & FLOW_OTHER_FAMILY
+                                                  ? protocol_of_family(draft_protocol(draft), ipv6)
+                                                  : draft_protocol(draft),
+                                              draft->out_vrf);
 
     flow->flags = (uint8_t)((ipv6 ? FLOW_IPV6 : 0) | (draft->flags & FLOW_OTHER_FAMILY) |
                             (draft->flags & FLOW_DESTINATION ? FLOW_SOURCE : 0) |
@@ -283,8 +282,7 @@ static enum session_open_result join(struct worker *worker, struct rte_mbuf *mbu
         if (flow->flags & FLOW_IPV6)
             session_replace6(mbuf, false, session_flows[flow_other(number)].key6.source);
         else
-            session_replace(mbuf, false, flow->rewrite.destination,
-                            flow->rewrite.destination_port);
+            session_replace(mbuf, false, flow->rewrite.destination, flow->rewrite.destination_port);
         if (flow->flags & FLOW_OTHER_VRF)
             meta->vrf = session_vrf_of(number);
     }
@@ -359,9 +357,8 @@ enum session_open_result session_accept(struct worker *worker, struct burst *bur
     struct rte_mbuf *mbuf = burst->packets[i];
     const struct packet_meta *meta = packet_meta(mbuf);
 
-    if (!miss->stateless &&
-        (!stateless || miss->flags & (FLOW_DESTINATION | FLOW_OTHER_FAMILY) ||
-         must_be_translated(meta, miss)))
+    if (!miss->stateless && (!stateless || miss->flags & (FLOW_DESTINATION | FLOW_OTHER_FAMILY) ||
+                             must_be_translated(meta, miss)))
         return open_miss(worker, mbuf, i, rule);
     if (miss->stateless && miss->flags & FLOW_IPV6 && !is_local(meta)) {
         const struct session_translator *now = translator_now();
@@ -560,18 +557,15 @@ void session_restore(struct worker *worker, struct rte_mbuf *mbuf) {
 
 /* --- the other family --- */
 
-/* IPv4's route for a packet of IPv6 is chosen here, by what it came with, as it was for the first
- * packet of its session: the outside address may be one uplink's alone. */
-static void choose_next_hop(struct rte_mbuf *mbuf, uint32_t hash) {
-    struct packet_meta *meta = packet_meta(mbuf);
-    uint32_t destination = rte_be_to_cpu_32(load32(packet_l3(mbuf, const uint8_t *) + 16));
+/* IPv4's route for a packet of IPv6 is chosen by what it came with, as it was for the first packet
+ * of its session: the outside address may be one uplink's alone. */
+static uint32_t next_hop_on_ipv4(struct rte_mbuf *mbuf, uint32_t destination) {
+    uint32_t host = rte_be_to_cpu_32(destination), id;
     const struct next_hop *hop;
 
-    route_lookup_ipv4(meta->vrf, &destination, &meta->next_hop, 1);
-    hop = next_hop_get(meta->next_hop);
-    if (hop->type == NEXT_HOP_GROUP)
-        meta->next_hop = hop->buckets[hash & hop->bucket_mask];
-    meta->flags |= PACKET_NEXT_HOP;
+    route_lookup_ipv4(packet_meta(mbuf)->vrf, &host, &id, 1);
+    hop = next_hop_get(id);
+    return hop->type == NEXT_HOP_GROUP ? hop->buckets[flow_hash(mbuf) & hop->bucket_mask] : id;
 }
 
 enum session_family_result session_change_family(struct worker *worker, struct rte_mbuf *mbuf,
@@ -579,11 +573,12 @@ enum session_family_result session_change_family(struct worker *worker, struct r
     struct packet_meta *meta = packet_meta(mbuf);
     union flow_key to = session_key_sent_on(number);
     bool wants_next_hop = meta->flags & PACKET_IPV6 && !(meta->flags & PACKET_NEXT_HOP);
-    uint32_t hash = wants_next_hop ? flow_hash(mbuf) : 0;
     enum session_drop result;
 
     if (session_flows[number].flags & FLOW_OTHER_VRF)
         meta->vrf = session_vrf_of(number);
+    if (wants_next_hop)
+        meta->next_hop = next_hop_on_ipv4(mbuf, to.v4.destination);
     result = session_family_change(worker, mbuf, &to);
     if (result == SESSION_TAKEN)
         return SESSION_FAMILY_IN_PIECES;
@@ -592,7 +587,7 @@ enum session_family_result session_change_family(struct worker *worker, struct r
         return SESSION_FAMILY_DROPPED;
     }
     if (wants_next_hop)
-        choose_next_hop(mbuf, hash);
+        meta->flags |= PACKET_NEXT_HOP;
     return SESSION_FAMILY_CHANGED;
 }
 

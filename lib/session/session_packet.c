@@ -279,10 +279,10 @@ void session_rewrite_source(struct rte_mbuf *mbuf, uint32_t number) {
         const uint8_t *source = session_flows[flow_other(number)].key6.destination;
 
         if (is_error(mbuf))
-            add_to_checksum(
-                rte_pktmbuf_mtod_offset(mbuf, uint8_t *, packet_meta(mbuf)->l4_offset) +
-                    ICMP_CHECKSUM,
-                checksum_difference6(packet_l3(mbuf, const uint8_t *) + 8, source), false);
+            add_to_checksum(rte_pktmbuf_mtod_offset(mbuf, uint8_t *, packet_meta(mbuf)->l4_offset) +
+                                ICMP_CHECKSUM,
+                            checksum_difference6(packet_l3(mbuf, const uint8_t *) + 8, source),
+                            false);
         session_replace6(mbuf, true, source);
     } else if (is_error(mbuf)) { /* ICMP's checksum does not cover addresses */
         session_replace(mbuf, true, rewrite->source, 0);

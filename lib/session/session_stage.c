@@ -49,8 +49,8 @@ static inline void count(struct flow *flow, const struct rte_mbuf *mbuf, unsigne
     flow->last = now;
 }
 
-/* Its reverse path is checked in `route`, which would see a source that is not its own any more. One
- * that fails goes there as it came. */
+/* Its reverse path is checked in `route`, which would see a source that is not its own any more.
+ * One that fails goes there as it came. */
 static enum session_family_result change_family(struct worker *worker, struct rte_mbuf *mbuf,
                                                 uint32_t number) {
     return reverse_path_fails(mbuf) ? SESSION_FAMILY_CHANGED
@@ -123,8 +123,8 @@ static enum session_drop miss_packet(struct worker *worker, unsigned i, struct r
     return SESSION_MISS;
 }
 
-/* SESSION_PASS, SESSION_MISS, SESSION_TAKEN (*kept: somebody else holds it now; *gone: what is in it
- * has been sent on) or why not. */
+/* SESSION_PASS, SESSION_MISS, SESSION_TAKEN (*kept: somebody else holds it now; *gone: what is in
+ * it has been sent on) or why not. */
 static enum session_drop one_packet(struct worker *worker, struct session_burst *own, unsigned i,
                                     struct rte_mbuf *mbuf, bool *kept, bool *gone) {
     const struct packet_meta *meta = packet_meta(mbuf);

@@ -130,9 +130,9 @@ static inline union flow_key flow_key_of(const struct flow *flow) {
 
 /* The VRF of its key: where its packets come in. */
 static inline uint16_t flow_vrf(const struct flow *flow) {
-    return (uint16_t)((flow->flags & FLOW_IPV6 ? flow->key6.protocol_vrf
-                                               : flow->key4.protocol_vrf) >>
-                      16);
+    return (
+        uint16_t)((flow->flags & FLOW_IPV6 ? flow->key6.protocol_vrf : flow->key4.protocol_vrf) >>
+                  16);
 }
 
 static inline bool flow_is(const struct flow *flow, const union flow_key *key, bool ipv6) {
