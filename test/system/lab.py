@@ -620,14 +620,16 @@ def learnt_mtu(host, address):
 def far_network(host, name, inside, outside, mtu):
     """A network behind the host, with a smaller MTU: `inside` is the host's address there."""
     far = host.lab.host(name)
+    ipv6 = ":" in inside
     if host.run("ip", "link", "add", "far0", "type", "veth", "peer", "name", "eth0", "netns",
                 far.pid, status=None).returncode != 0:
         raise Skip("this kernel has no veth devices")
-    host.address("far0", inside)
-    far.address("eth0", outside)
-    for space, device in ((host, "far0"), (far, "eth0")):
+    for space, device, address in ((host, "far0", inside), (far, "eth0", outside)):
+        if ipv6:
+            space.sysctl(f"net/ipv6/conf/{device}/accept_dad", 0)
+        space.address(device, address)
         space.ip(f"link set {device} mtu {mtu} up")
-    host.sysctl("net/ipv4/ip_forward", 1)
+    host.sysctl("net/ipv6/conf/all/forwarding" if ipv6 else "net/ipv4/ip_forward", 1)
     far.ip(f"route add default via {inside.split('/')[0]}")
     return far
 
