@@ -4,7 +4,7 @@
 set -eu
 
 build="gcc meson ninja-build pkg-config libdpdk-dev libjansson-dev libnuma-dev libpcap-dev libmnl-dev
-       libedit-dev libsystemd-dev libcmocka-dev"
+       libedit-dev libsystemd-dev libcmocka-dev libipsec-mb-dev"
 demo="iproute2 iputils-ping procps"
 test="python3 python3-scapy python3-jsonschema clang libclang-rt-14-dev iperf3 traceroute tcpdump
       ethtool mandoc bash-completion socat util-linux iputils-tracepath nmap hping3 stun-client

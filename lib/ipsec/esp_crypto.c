@@ -120,6 +120,7 @@ struct esp_key {
     uint8_t inner[HMAC_STATE_MAX], outer[HMAC_STATE_MAX]; /* of the HMAC */
     uint8_t chacha[32];
     uint8_t salt[SALT];
+    uint64_t first_iv; /* of the counter modes: random */
     enum kind kind;
     uint8_t key_length;
     bool esn;
@@ -247,12 +248,14 @@ struct esp_key *esp_key_create(const struct esp_cipher *cipher, const uint8_t *k
         return NULL;
     }
     out = manager ? aligned_alloc(64, sizeof(*out)) : NULL;
-    if (!out || getrandom(secret, sizeof(secret), 0) != (ssize_t)sizeof(secret)) {
+    if (out)
+        memset(out, 0, sizeof(*out));
+    if (!out || getrandom(secret, sizeof(secret), 0) != (ssize_t)sizeof(secret) ||
+        getrandom(&out->first_iv, sizeof(out->first_iv), 0) != (ssize_t)sizeof(out->first_iv)) {
         free(out);
         errno = ENOMEM;
         return NULL;
     }
-    memset(out, 0, sizeof(*out));
     out->kind = cipher->kind;
     out->key_length = cipher->key;
     out->esn = esn;
@@ -353,16 +356,17 @@ static unsigned make_aad(const struct esp_packet *packet, uint8_t aad[AAD_MAX]) 
     return ESP_HEADER + SEQUENCE_HIGH;
 }
 
-/* In counter modes the sequence number, which no packet shares with another; in CBC one that nobody
- * can foresee: RFC 3602 section 3. */
+/* In counter modes one that no other packet with this key has: the sequence number, counted from a
+ * random place, so that a key which is used again after a restart, as one in a file is, does not
+ * meet the same ones. In CBC one that nobody can foresee: RFC 3602 section 3. */
 static void make_iv(const struct esp_packet *packet) {
     const struct esp_key *key = packet->key;
     uint8_t *iv = packet->esp + ESP_HEADER;
 
     if (key->sizes.iv == COUNTER_IV) {
-        uint64_t sequence = rte_cpu_to_be_64(packet->sequence);
+        uint64_t value = rte_cpu_to_be_64(key->first_iv + packet->sequence);
 
-        memcpy(iv, &sequence, sizeof(sequence));
+        memcpy(iv, &value, sizeof(value));
     } else if (key->sizes.iv == AES_BLOCK) {
         const __m128i *rounds = (const __m128i *)key->iv.encrypt;
         __m128i block = _mm_xor_si128(_mm_cvtsi64_si128((long long)packet->sequence), rounds[0]);
@@ -508,8 +512,8 @@ static void finish(struct esp_engine *engine, const IMB_JOB *job, struct esp_pac
     }
     if (packet->key->esn && packet->key->hash != IMB_AUTH_NULL)
         memcpy(icv_of(packet), engine->behind[place], SEQUENCE_HIGH);
-    packet->failed = job->status != IMB_STATUS_COMPLETED ||
-                     !same(tag, icv_of(packet), packet->key->sizes.icv);
+    packet->failed =
+        job->status != IMB_STATUS_COMPLETED || !same(tag, icv_of(packet), packet->key->sizes.icv);
 }
 
 static void run(struct esp_engine *engine, struct esp_packet *packets, unsigned count,

@@ -96,9 +96,8 @@ static const struct known known[] = {
      "0000432100000001", SALT_IV,
      "ca393effd3e69a2518d520a5ee1cc668e82d5611e0cfc9b0e20f3f0f4ed339d9436f83ec22fad0c8",
      "20be06d6493f3646f94a117bae8eec03", FORTY},
-    {"aes-gcm-256",
-     "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f 22433c64", NULL, false, 1,
-     "0000432100000001", SALT_IV,
+    {"aes-gcm-256", "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f 22433c64",
+     NULL, false, 1, "0000432100000001", SALT_IV,
      "279d49b51cab818e693ae77770e1b040fa2d6fcbd1aef64e2c387e24f4411f2455c0dadb97968f44",
      "f90627f7d34618d9228e133255845eec", FORTY},
     {"aes-gmac-128", GCM_KEY "22433c64", NULL, false, 1, "0000432100000001", SALT_IV, FORTY,
@@ -207,7 +206,8 @@ static void test_mixed_bursts(void **state) {
             if (esp_cipher_is_combined(cipher))
                 keys[count++] = esp_key_create(cipher, counting(), NULL, NULL, 0, esn);
             for (unsigned a = 0; !esp_cipher_is_combined(cipher) && esp_auth_at(a); a++)
-                keys[count++] = esp_key_create(cipher, counting(), esp_auth_at(a), counting(), 0, esn);
+                keys[count++] =
+                    esp_key_create(cipher, counting(), esp_auth_at(a), counting(), 0, esn);
         }
     }
     for (unsigned round = 0; round < 300; round++) {
@@ -268,8 +268,8 @@ static void test_initialization_vectors(void **state) {
             memcpy(seen[i], frame + ESP_HEADER, length);
             for (unsigned before = 0; before < i; before++)
                 assert_memory_not_equal(seen[before], seen[i], length);
-            if (length == ESP_IV_MAX)
-                assert_memory_not_equal(seen[i], other + ESP_HEADER, length);
+            /* Nor may they come again when the same key is used once more, after a restart. */
+            assert_memory_not_equal(seen[i], other + ESP_HEADER, length);
         }
         esp_key_free(key);
         esp_key_free(again);
@@ -307,25 +307,29 @@ static void test_what_is_refused(void **state) {
 /* RFC 4106 section 6: 8 and 12 bytes are the beginning of 16. */
 static void test_short_check_values(void **state) {
     static const unsigned lengths[] = {8, 12, 16};
-    uint8_t icvs[3][16];
+    const struct esp_cipher *cipher = esp_cipher_find("aes-gcm-128");
+    struct esp_key *whole = esp_key_create(cipher, counting(), NULL, NULL, 16, false);
 
     (void)state;
     for (unsigned i = 0; i < 3; i++) {
-        struct esp_key *key =
-            esp_key_create(esp_cipher_find("aes-gcm-128"), counting(), NULL, NULL, lengths[i], false);
+        struct esp_key *key = esp_key_create(cipher, counting(), NULL, NULL, lengths[i], false);
         uint8_t frame[128] = {0};
-        struct esp_packet packet = {.key = key, .esp = frame, .length = 20, .sequence = 9};
+        struct esp_packet packet = {.key = whole, .esp = frame, .length = 20, .sequence = 9};
 
         assert_int_equal(esp_key_sizes(key).icv, lengths[i]);
         esp_encrypt(engine, &packet, 1);
-        memcpy(icvs[i], frame + ESP_HEADER + 8 + 20, lengths[i]);
-        assert_int_equal(frame[ESP_HEADER + 8 + 20 + lengths[i]], 0);
+        memset(frame + ESP_HEADER + 8 + 20 + lengths[i], 0, 16);
+        packet.key = key;
+        esp_decrypt(engine, &packet, 1);
+        assert_false(packet.failed);
+        memset(frame, 0, sizeof(frame));
+        esp_encrypt(engine, &packet, 1);
+        assert_int_equal(frame[ESP_HEADER + 8 + 20 + lengths[i]], 0); /* no more is written */
         esp_decrypt(engine, &packet, 1);
         assert_false(packet.failed);
         esp_key_free(key);
     }
-    assert_memory_equal(icvs[0], icvs[2], 8);
-    assert_memory_equal(icvs[1], icvs[2], 12);
+    esp_key_free(whole);
 }
 
 static int make_engine(void **state) {
@@ -342,12 +346,9 @@ static int free_engine(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_known_answers),
-        cmocka_unit_test(test_every_changed_bit_is_noticed),
-        cmocka_unit_test(test_mixed_bursts),
-        cmocka_unit_test(test_initialization_vectors),
-        cmocka_unit_test(test_what_is_refused),
-        cmocka_unit_test(test_short_check_values),
+        cmocka_unit_test(test_known_answers),   cmocka_unit_test(test_every_changed_bit_is_noticed),
+        cmocka_unit_test(test_mixed_bursts),    cmocka_unit_test(test_initialization_vectors),
+        cmocka_unit_test(test_what_is_refused), cmocka_unit_test(test_short_check_values),
     };
 
     return cmocka_run_group_tests(tests, make_engine, free_engine);
