@@ -37,10 +37,17 @@ struct fragmented {
 struct fragment_table {
     struct fragmented sets[SETS][SET];
     unsigned held, sweep;
+    unsigned used; /* entries that are not free: usually none, and then nothing is swept */
 };
 
 struct fragment_table *session_fragments_create(void) {
     return calloc(1, sizeof(struct fragment_table));
+}
+
+static void set_state(struct fragment_table *table, struct fragmented *entry,
+                      enum fragment_state state) {
+    table->used += (state != FRAGMENT_FREE) - (entry->state != FRAGMENT_FREE);
+    entry->state = (uint8_t)state;
 }
 
 static void let_go(struct fragment_table *table, struct fragmented *entry) {
@@ -48,7 +55,7 @@ static void let_go(struct fragment_table *table, struct fragmented *entry) {
         rte_pktmbuf_free(entry->held[i]);
     table->held -= entry->held_count;
     entry->held_count = 0;
-    entry->state = FRAGMENT_FREE;
+    set_state(table, entry, FRAGMENT_FREE);
 }
 
 void session_fragments_free(struct fragment_table *table) {
@@ -124,7 +131,7 @@ static struct fragmented *find(struct fragment_table *table, uint64_t identity) 
             oldest = &set[i];
     }
     if (oldest)
-        oldest->state = FRAGMENT_FREE;
+        set_state(table, oldest, FRAGMENT_FREE);
     return oldest;
 }
 
@@ -197,10 +204,10 @@ void session_fragment_first(struct worker *worker, struct rte_mbuf *mbuf, const 
         for (unsigned i = 0; i < entry->held_count; i++)
             session_drop_count(worker, SESSION_DROP_FRAGMENT_REFUSED);
         let_go(table, entry);
-        entry->state = FRAGMENT_REFUSED;
+        set_state(table, entry, FRAGMENT_REFUSED);
         return;
     }
-    entry->state = FRAGMENT_KNOWN;
+    set_state(table, entry, FRAGMENT_KNOWN);
     send_held(worker, table, entry, key);
 }
 
@@ -219,7 +226,7 @@ static enum session_drop hold(struct fragment_table *table, struct fragmented *e
         return SESSION_DROP_FRAGMENT_TABLE_FULL;
     if (entry->state == FRAGMENT_FREE) {
         entry->identity = identity;
-        entry->state = FRAGMENT_WAITING;
+        set_state(table, entry, FRAGMENT_WAITING);
         entry->held_count = 0;
         entry->since = atomic_load_explicit(&session_clock, memory_order_relaxed);
     }
@@ -262,7 +269,7 @@ enum session_drop session_fragment_later(struct worker *worker, struct rte_mbuf 
 void session_fragment_turn(struct worker *worker) {
     struct fragment_table *table = session_workers[worker->index].fragments;
 
-    for (unsigned i = 0; i < SWEEP_AT_ONCE; i++) {
+    for (unsigned i = 0; i < SWEEP_AT_ONCE && table->used > 0; i++) {
         struct fragmented *entry = &table->sets[table->sweep / SET][table->sweep % SET];
 
         table->sweep = (table->sweep + 1) % (SETS * SET);
