@@ -778,7 +778,7 @@ CASE(random_packets_there_and_back) {
             nat_mapping_count(), nat_mapping_ports_taken());
 }
 
-/* --- what a second reader has found --- */
+/* --- corners --- */
 
 /* The first `size` bytes of a UDP packet from the client, as a fragment. */
 static struct frame *head6(const struct frame *whole, unsigned size, unsigned hops) {
