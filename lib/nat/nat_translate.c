@@ -158,11 +158,12 @@ static bool choose_destination4(struct worker *worker, struct rte_mbuf *mbuf,
         remember_hairpin(worker, miss, meta->in_interface, forward->in);
         return true;
     }
-    /* A query has its type for a port, which no mapping is about: only answers have an identifier
-     * there. */
+    /* Most destinations are no address that mappings are made on. A query has its type for a port,
+     * which no mapping is about: only answers have an identifier there. */
     number =
-        protocol == IPPROTO_ICMP && miss->icmp_type != ICMP_ECHO_REPLY &&
-                miss->icmp_type != ICMP_TIMESTAMP_REPLY
+        !nat_is_mapped_address(rules, meta->vrf, key->destination) ||
+                (protocol == IPPROTO_ICMP && miss->icmp_type != ICMP_ECHO_REPLY &&
+                 miss->icmp_type != ICMP_TIMESTAMP_REPLY)
             ? MAPPING_NONE
             : nat_mapping_of_outside(key->destination, key->destination_port, protocol, meta->vrf);
     mapping = number != MAPPING_NONE ? nat_mapping_get(number) : NULL;
