@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <limits.h>
+#include <malloc.h>
 #include <rte_cycles.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
@@ -252,6 +253,13 @@ static int run_router(const struct options *options, uint64_t start_tsc) {
     return error == 0 ? 0 : error == -EINVAL ? EXIT_USAGE : EXIT_FAILURE;
 }
 
+/* A change of 10,000 rules needs some 200 MB for less than a second. Given back to Linux each time,
+ * a fifth of that second goes into taking pages anew. */
+static void keep_freed_memory(void) {
+    mallopt(M_MMAP_THRESHOLD, 32 << 20); /* the most that glibc takes */
+    mallopt(M_TRIM_THRESHOLD, 256 << 20);
+}
+
 int main(int argc, char **argv) {
     struct options options;
     uint64_t start_tsc = rte_rdtsc();
@@ -281,6 +289,7 @@ int main(int argc, char **argv) {
                 rte_strerror(rte_errno));
         return rte_errno == EINVAL ? EXIT_USAGE : EXIT_FAILURE;
     }
+    keep_freed_memory();
     /* No rte_eal_cleanup(): it races with EAL's interrupt thread (seen to crash in 22.11), and with
      * --in-memory it has nothing to put back that the end of the process does not. */
     return run_router(&options, start_tsc);

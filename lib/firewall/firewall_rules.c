@@ -254,103 +254,111 @@ uint16_t firewall_slot_of(const struct firewall_slots *slots, const char *interf
 
 /* --- compiling --- */
 
+/* What rte_acl reads of a packet: the protocol, and from the second word on, side by side, the
+ * fields that the rules look at. */
 enum {
-    FIELDS_MAX = 16, /* IPv6: protocol, 2 interfaces, 8 words of addresses, 2 ports, 3 marks */
+    KEY_SECOND_WORD = 4,
+    KEY_SIZE = 64, /* at most 4 + 2 x 2 + 2 x 16 + 2 x 2 + 2, and what fills the word */
+};
+
+enum {
+    /* IPv6: protocol, 2 interfaces, 16 halves of addresses, 2 ports, 2 marks, 1 to fill the word */
+    FIELDS_MAX = 24,
     ONE_TRIE_BYTES = 1 << 27,
 };
 RTE_ACL_RULE_DEF(firewall_entry, FIELDS_MAX);
 
-/* Which words of the packet the rules of a context look at. */
 struct compiler {
     const struct firewall_slots *slots;
+    struct firewall_classifier *made;
     uint8_t family;
-    bool interfaces, ports, marks;
     struct rte_acl_config config;
-    struct rte_acl_ctx *acl;
     unsigned number;             /* the rule's */
     struct firewall_entry entry; /* the one being filled */
     int error;
 };
 
-static void add_field(struct rte_acl_config *config, uint8_t type, uint8_t size, uint8_t word,
-                      size_t offset) {
+/* rte_acl walks whole words; `offset` in the key. */
+static void add_field(struct rte_acl_config *config, uint8_t type, uint8_t size, unsigned *offset) {
     config->defs[config->num_fields] = (struct rte_acl_field_def){
         .type = type,
         .size = size,
         .field_index = (uint8_t)config->num_fields,
-        .input_index = word,
-        .offset = (uint32_t)offset,
+        .input_index = (uint8_t)(*offset / 4),
+        .offset = *offset,
     };
     config->num_fields++;
+    *offset += size;
 }
 
-static void add_address(struct rte_acl_config *config, uint8_t family, uint8_t *word,
-                        size_t offset) {
-    for (unsigned i = 0; i < ip_family_bits(family) / 32u; i++)
-        add_field(config, RTE_ACL_FIELD_TYPE_MASK, 4, (*word)++, offset + (size_t)i * 4);
+static void add_address(struct rte_acl_config *config, uint8_t family, unsigned *offset) {
+    for (unsigned i = 0; i < ip_family_bits(family) / 16u; i++)
+        add_field(config, RTE_ACL_FIELD_TYPE_MASK, 2, offset);
 }
 
-#define PACKET_FIELD(member) offsetof(struct firewall_packet, member)
-
-/* The same order as in the functions that fill entries, below. */
+/* The same order as in the functions that fill entries, below, and in put_key(). */
 static void lay_out(struct compiler *c) {
+    const struct firewall_classifier *made = c->made;
+    const uint8_t slot_size = made->wide_slots ? 2 : 1;
     struct rte_acl_config *config = &c->config;
-    uint8_t word = 0;
+    unsigned offset = 0;
 
     config->num_categories = 1;
-    add_field(config, RTE_ACL_FIELD_TYPE_BITMASK, 1, word++, PACKET_FIELD(protocol));
-    if (c->interfaces) {
-        add_field(config, RTE_ACL_FIELD_TYPE_RANGE, 2, word, PACKET_FIELD(in));
-        add_field(config, RTE_ACL_FIELD_TYPE_RANGE, 2, word++, PACKET_FIELD(out));
+    add_field(config, RTE_ACL_FIELD_TYPE_BITMASK, 1, &offset);
+    offset = KEY_SECOND_WORD; /* the first field stands alone */
+    if (made->interfaces) {
+        add_field(config, RTE_ACL_FIELD_TYPE_RANGE, slot_size, &offset);
+        add_field(config, RTE_ACL_FIELD_TYPE_RANGE, slot_size, &offset);
     }
-    add_address(config, c->family, &word, PACKET_FIELD(destination));
-    add_address(config, c->family, &word, PACKET_FIELD(source));
-    if (c->ports) {
-        add_field(config, RTE_ACL_FIELD_TYPE_RANGE, 2, word, PACKET_FIELD(source_port));
-        add_field(config, RTE_ACL_FIELD_TYPE_RANGE, 2, word++, PACKET_FIELD(destination_port));
+    add_address(config, c->family, &offset);
+    add_address(config, c->family, &offset);
+    if (made->destination_ports)
+        add_field(config, RTE_ACL_FIELD_TYPE_RANGE, 2, &offset);
+    if (made->source_ports)
+        add_field(config, RTE_ACL_FIELD_TYPE_RANGE, 2, &offset);
+    if (made->marks) {
+        add_field(config, RTE_ACL_FIELD_TYPE_RANGE, 1, &offset);
+        add_field(config, RTE_ACL_FIELD_TYPE_BITMASK, 1, &offset);
     }
-    if (c->marks) {
-        add_field(config, RTE_ACL_FIELD_TYPE_RANGE, 1, word, PACKET_FIELD(dscp));
-        add_field(config, RTE_ACL_FIELD_TYPE_BITMASK, 1, word, PACKET_FIELD(tcp_flags));
-        add_field(config, RTE_ACL_FIELD_TYPE_BITMASK, 2, word, PACKET_FIELD(reserved2));
-    }
+    if (offset % 4 != 0)
+        add_field(config, RTE_ACL_FIELD_TYPE_BITMASK, 2, &offset);
 }
 
 static unsigned set_range(struct compiler *c, unsigned field, struct firewall_range range) {
+    const uint16_t most = c->config.defs[field].size == 1 ? UINT8_MAX : UINT16_MAX;
+
     c->entry.field[field].value.u16 = range.first;
-    c->entry.field[field].mask_range.u16 = range.last;
+    c->entry.field[field].mask_range.u16 = RTE_MIN(range.last, most);
     return field + 1;
 }
 
 static unsigned set_address(struct compiler *c, unsigned field, const struct ip_prefix *prefix) {
-    for (unsigned i = 0; i < ip_family_bits(c->family) / 32u; i++, field++) {
-        unsigned length = prefix && prefix->length > i * 32 ? prefix->length - i * 32 : 0;
-        uint32_t word = 0;
+    for (unsigned i = 0; i < ip_family_bits(c->family) / 16u; i++, field++) {
+        unsigned length = prefix && prefix->length > i * 16 ? prefix->length - i * 16 : 0;
+        uint16_t half = 0;
 
         if (prefix)
-            memcpy(&word, prefix->address.bytes + (size_t)i * 4, sizeof(word));
-        c->entry.field[field].value.u32 = rte_be_to_cpu_32(word);
-        c->entry.field[field].mask_range.u32 = RTE_MIN(length, 32u);
+            memcpy(&half, prefix->address.bytes + (size_t)i * 2, sizeof(half));
+        c->entry.field[field].value.u16 = rte_be_to_cpu_16(half);
+        c->entry.field[field].mask_range.u16 = RTE_MIN(length, 16u);
     }
     return field;
 }
 
 static void add_entry(struct compiler *c) {
     if (c->error == 0)
-        c->error = rte_acl_add_rules(c->acl, (const struct rte_acl_rule *)&c->entry, 1);
+        c->error = rte_acl_add_rules(c->made->acl, (const struct rte_acl_rule *)&c->entry, 1);
 }
 
 /* Each of these runs over one list and calls the next for each element. An empty list is one
  * element that matches everything. */
 static void fill_marks(struct compiler *c, const struct firewall_rule *rule, unsigned field) {
-    if (!c->marks) {
+    if (!c->made->marks) {
         add_entry(c);
         return;
     }
     c->entry.field[field + 1].value.u8 = rule->tcp_flags;
     c->entry.field[field + 1].mask_range.u8 = rule->tcp_flags_mask;
-    c->entry.field[field + 2].value.u16 = 0;
-    c->entry.field[field + 2].mask_range.u16 = 0;
     for (unsigned i = 0; i < RTE_MAX(rule->dscp.count, 1u); i++) {
         struct firewall_range dscp = {0, UINT8_MAX};
 
@@ -362,22 +370,31 @@ static void fill_marks(struct compiler *c, const struct firewall_rule *rule, uns
     }
 }
 
+static void fill_source_ports(struct compiler *c, const struct firewall_rule *rule,
+                              unsigned field) {
+    const struct firewall_ranges *from = &rule->source_ports;
+
+    if (!c->made->source_ports)
+        fill_marks(c, rule, field);
+    else if (from->count == 0)
+        fill_marks(c, rule, set_range(c, field, any16));
+    else
+        for (unsigned i = 0; i < from->count; i++)
+            fill_marks(c, rule, set_range(c, field, from->list[i]));
+}
+
+/* ICMP's type and code stand where other protocols have the destination port. */
 static void fill_ports(struct compiler *c, const struct firewall_rule *rule, unsigned field) {
     const struct firewall_ranges *icmp = icmp_of(rule, c->family);
     const struct firewall_ranges *to = icmp->count > 0 ? icmp : &rule->destination_ports;
-    const struct firewall_ranges *from = &rule->source_ports;
 
-    if (!c->ports) {
-        fill_marks(c, rule, field);
-        return;
-    }
-    for (unsigned i = 0; i < RTE_MAX(from->count, 1u); i++) {
-        for (unsigned j = 0; j < RTE_MAX(to->count, 1u); j++) {
-            set_range(c, field, from->count > 0 ? from->list[i] : any16);
-            set_range(c, field + 1, to->count > 0 ? to->list[j] : any16);
-            fill_marks(c, rule, field + 2);
-        }
-    }
+    if (!c->made->destination_ports)
+        fill_source_ports(c, rule, field);
+    else if (to->count == 0)
+        fill_source_ports(c, rule, set_range(c, field, any16));
+    else
+        for (unsigned i = 0; i < to->count; i++)
+            fill_source_ports(c, rule, set_range(c, field, to->list[i]));
 }
 
 static void fill_source(struct compiler *c, const struct firewall_rule *rule, unsigned field) {
@@ -439,7 +456,7 @@ static unsigned out_slots(const struct compiler *c, const struct firewall_rule *
 static void fill_interfaces(struct compiler *c, const struct firewall_rule *rule, unsigned field) {
     struct firewall_range *in, *out;
 
-    if (!c->interfaces) {
+    if (!c->made->interfaces) {
         fill_destination(c, rule, field);
         return;
     }
@@ -486,7 +503,9 @@ static bool has_entries(const struct firewall_rule *rule, uint8_t family) {
     return rule->enabled && firewall_rule_entries(rule, family) > 0;
 }
 
+/* Which fields the rules look at. How many entries there will be. */
 static uint64_t look_at_rules(struct compiler *c, const struct firewall_rules *rules) {
+    struct firewall_classifier *made = c->made;
     uint64_t entries = 0;
 
     for (unsigned i = 0; i < rules->count; i++) {
@@ -495,12 +514,15 @@ static uint64_t look_at_rules(struct compiler *c, const struct firewall_rules *r
         if (!has_entries(rule, c->family))
             continue;
         entries += firewall_rule_entries(rule, c->family);
-        c->interfaces |= rule->in.count > 0 || rule->out.count > 0 || rule->vrf[0] != '\0' ||
-                         rule->direction != FIREWALL_ANYWHERE;
-        c->ports |= rule->source_ports.count > 0 || rule->destination_ports.count > 0 ||
-                    icmp_of(rule, c->family)->count > 0;
-        c->marks |= rule->dscp.count > 0 || rule->tcp_flags_mask != 0;
+        made->interfaces |= rule->in.count > 0 || rule->out.count > 0 || rule->vrf[0] != '\0' ||
+                            rule->direction != FIREWALL_ANYWHERE;
+        made->destination_ports |=
+            rule->destination_ports.count > 0 || icmp_of(rule, c->family)->count > 0;
+        made->source_ports |= rule->source_ports.count > 0;
+        made->marks |= rule->dscp.count > 0 || rule->tcp_flags_mask != 0;
     }
+    made->wide_slots =
+        c->slots->vrf_count > 0 && c->slots->vrfs[c->slots->vrf_count - 1].last > UINT8_MAX;
     return entries;
 }
 
@@ -509,23 +531,22 @@ static int build(struct compiler *c) {
     int error;
 
     c->config.max_size = ONE_TRIE_BYTES;
-    error = rte_acl_build(c->acl, &c->config);
+    error = rte_acl_build(c->made->acl, &c->config);
     if (error == -ERANGE || error == -ENOMEM) {
         c->config.max_size = 0;
-        error = rte_acl_build(c->acl, &c->config);
+        error = rte_acl_build(c->made->acl, &c->config);
     }
     return error;
 }
 
-/* The context of one family, NULL when no rule is about it. */
+/* The classifier of one family, empty when no rule is about it. */
 static int compile(const struct firewall_rules *rules, const struct firewall_slots *slots,
-                   uint8_t family, struct rte_acl_ctx **out) {
+                   uint8_t family, struct firewall_classifier *out) {
     static unsigned serial; /* contexts are known to DPDK by their names */
-    struct compiler c = {.slots = slots, .family = family};
+    struct compiler c = {.slots = slots, .family = family, .made = out};
     const uint64_t entries = look_at_rules(&c, rules);
     char name[RTE_ACL_NAMESIZE];
 
-    *out = NULL;
     if (entries == 0)
         return 0;
     if (entries > FIREWALL_ENTRIES_MAX)
@@ -540,8 +561,8 @@ static int compile(const struct firewall_rules *rules, const struct firewall_slo
         .max_rule_num = (uint32_t)entries,
     };
 
-    c.acl = rte_acl_create(&param);
-    if (!c.acl)
+    out->acl = rte_acl_create(&param);
+    if (!out->acl)
         return -ENOMEM;
 
     unsigned used = 0;
@@ -555,12 +576,7 @@ static int compile(const struct firewall_rules *rules, const struct firewall_slo
     }
     if (c.error == 0 && used > 0)
         c.error = build(&c);
-    if (c.error != 0) {
-        rte_acl_free(c.acl);
-        return c.error;
-    }
-    *out = c.acl;
-    return 0;
+    return c.error;
 }
 
 /* --- rulesets --- */
@@ -670,8 +686,8 @@ void firewall_ruleset_free(struct firewall_ruleset *set) {
         hand_over_counters(set);
     if (set->before)
         set->before->after = NULL;
-    rte_acl_free(set->ipv4);
-    rte_acl_free(set->ipv6);
+    rte_acl_free(set->ipv4.acl);
+    rte_acl_free(set->ipv6.acl);
     firewall_slots_clear(&set->slots);
     for (unsigned i = 0; set->counters && i < set->workers; i++)
         free(set->counters[i]);
@@ -724,16 +740,60 @@ int firewall_ruleset_succeed(struct firewall_ruleset *set, struct firewall_rules
 
 /* --- classifying --- */
 
-static void classify(const struct rte_acl_ctx *acl, const struct firewall_packet *packets,
-                     const uint8_t *index, unsigned count, uint32_t *numbers) {
+static uint8_t *put(uint8_t *key, const void *value, size_t size) {
+    memcpy(key, value, size);
+    return key + size;
+}
+
+/* Interfaces and addresses, the order of lay_out(). */
+static uint8_t *put_ends(const struct firewall_classifier *classifier,
+                         const struct firewall_packet *packet, uint8_t *key) {
+    if (classifier->interfaces && classifier->wide_slots) {
+        key = put(key, &packet->in, 2);
+        key = put(key, &packet->out, 2);
+    } else if (classifier->interfaces) {
+        *key++ = (uint8_t)rte_be_to_cpu_16(packet->in);
+        *key++ = (uint8_t)rte_be_to_cpu_16(packet->out);
+    }
+    if (packet->ipv6) {
+        key = put(key, packet->destination, 16);
+        return put(key, packet->source, 16);
+    }
+    key = put(key, packet->destination, 4);
+    return put(key, packet->source, 4);
+}
+
+static void put_key(const struct firewall_classifier *classifier,
+                    const struct firewall_packet *packet, uint8_t key[KEY_SIZE]) {
+    uint8_t *next;
+
+    key[0] = packet->protocol;
+    next = put_ends(classifier, packet, key + KEY_SECOND_WORD);
+    if (classifier->destination_ports)
+        next = put(next, &packet->destination_port, 2);
+    if (classifier->source_ports)
+        next = put(next, &packet->source_port, 2);
+    if (classifier->marks) {
+        *next++ = packet->dscp;
+        *next++ = packet->tcp_flags;
+    }
+    put(next, "\0", 2);
+}
+
+static void classify(const struct firewall_classifier *classifier,
+                     const struct firewall_packet *packets, const uint8_t *index, unsigned count,
+                     uint32_t *numbers) {
+    uint8_t keys[FIREWALL_BURST_MAX][KEY_SIZE];
     const uint8_t *data[FIREWALL_BURST_MAX];
     uint32_t found[FIREWALL_BURST_MAX];
 
-    if (!acl || count == 0)
+    if (!classifier->acl || count == 0)
         return;
-    for (unsigned i = 0; i < count; i++)
-        data[i] = (const uint8_t *)&packets[index[i]];
-    rte_acl_classify(acl, data, found, count, 1);
+    for (unsigned i = 0; i < count; i++) {
+        put_key(classifier, &packets[index[i]], keys[i]);
+        data[i] = keys[i];
+    }
+    rte_acl_classify(classifier->acl, data, found, count, 1);
     for (unsigned i = 0; i < count; i++) {
         if (found[i] != 0)
             numbers[index[i]] = found[i] - 1;
@@ -753,6 +813,6 @@ void firewall_classify(const struct firewall_ruleset *set, const struct firewall
         else
             ipv4[count4++] = (uint8_t)i;
     }
-    classify(set->ipv4, packets, ipv4, count4, numbers);
-    classify(set->ipv6, packets, ipv6, count6, numbers);
+    classify(&set->ipv4, packets, ipv4, count4, numbers);
+    classify(&set->ipv6, packets, ipv6, count6, numbers);
 }

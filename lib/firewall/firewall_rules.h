@@ -127,17 +127,15 @@ uint16_t firewall_slot_of(const struct firewall_slots *slots, const char *interf
 
 /* --- rulesets --- */
 
-/* A packet as the classifier reads it: numbers in network order, words where rte_acl expects them.
- * An IPv4 address is the first four bytes. Fields that do not apply are zero. */
+/* What the rules look at in a packet: numbers in network order. An IPv4 address is the first four
+ * bytes. Fields that do not apply are zero. */
 struct firewall_packet {
     uint8_t protocol;
-    uint8_t ipv6; /* not read by rte_acl: which context */
-    uint8_t reserved[2];
+    bool ipv6;
     uint16_t in, out; /* slots, network order */
     uint16_t source_port;
     uint16_t destination_port; /* ICMP: type, then code */
     uint8_t dscp, tcp_flags;
-    uint8_t reserved2[2];
     uint8_t source[16], destination[16];
 };
 
@@ -164,10 +162,17 @@ struct firewall_interfaces {
 
 struct rte_acl_ctx;
 
+/* The rules of one family; which fields any of them looks at, the others are left out. */
+struct firewall_classifier {
+    struct rte_acl_ctx *acl; /* NULL: no rule is about the family */
+    bool interfaces, source_ports, destination_ports, marks;
+    bool wide_slots; /* there are more than fit in a byte */
+};
+
 struct firewall_ruleset {
     unsigned rule_count; /* numbers of rules are below this */
     unsigned workers;
-    struct rte_acl_ctx *ipv4, *ipv6;              /* NULL: no entry */
+    struct firewall_classifier ipv4, ipv6;
     const struct firewall_interfaces *interfaces; /* atomic; the ruleset frees the last one */
     struct firewall_slots slots;
     struct firewall_counter **counters; /* by worker, then by number */
