@@ -224,6 +224,8 @@ static void accept_all(struct worker *worker, struct burst *burst, uint64_t miss
     unsigned i;
 
     BURST_FOREACH (i, misses)
+        session_begin(worker, burst, i, 0, false);
+    BURST_FOREACH (i, misses)
         let_pass(worker, burst, i, 0, false);
 }
 
@@ -248,6 +250,12 @@ static void decide(struct worker *worker, struct burst *burst, const struct sess
     if (count == 0)
         return;
     firewall_classify(set, packets, count, numbers);
+    for (unsigned n = 0; n < count; n++) {
+        const struct firewall_verdict *verdict = &set->verdicts[numbers[n]];
+
+        if (verdict->action == FIREWALL_ACCEPT)
+            session_begin(worker, burst, index[n], numbers[n], verdict->stateless);
+    }
     for (unsigned n = 0; n < count; n++) {
         const struct firewall_verdict *verdict = &set->verdicts[numbers[n]];
         struct firewall_counter *counter = &counters[numbers[n]];

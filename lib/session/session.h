@@ -12,7 +12,8 @@
  *
  *   session    finds the flow, follows TCP's state, rewrites the destination. A packet without a
  * flow is a "miss"; its destination may be translated by the translator's first function. route
- *   firewall   decides about misses and calls session_accept() for those that it accepts
+ *   firewall   decides about misses and calls session_begin() for those that it accepts, then
+ *              session_accept()
  *   nat        rewrites the source
  *
  * Behaviour follows RFC 4787 (UDP), 5382 (TCP), 5508 (ICMP), 6146 and 7857; the clock ticks ten
@@ -276,6 +277,11 @@ enum session_open_result {
     SESSION_REFUSED, /* counted under a name; to be dropped */
 };
 
+/* The same arguments will be given to session_accept(), which must be called before the burst goes
+ * on. Chooses the translation and asks for the memory, so that a burst of new sessions waits for it
+ * once and not once per session. */
+void session_begin(struct worker *worker, struct burst *burst, unsigned i, uint32_t rule,
+                   bool stateless);
 /* `rule` of the firewall has accepted miss i of the burst: makes a session of it, unless it is of a
  * kind that has none or the rule is stateless. What has to be translated has a session whatever the
  * rule says, and does not pass when it cannot have one, so that no inside address leaks out. */

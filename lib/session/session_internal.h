@@ -82,9 +82,23 @@ struct half_open {
     uint32_t number, serial;
 };
 
+enum { OPENING_KEYS = 1024 }; /* values of a hash */
+
+/* A session whose flows are filled in but not in the table yet. */
+struct session_opening {
+    struct session_new draft;
+    uint32_t number, source;
+    uint64_t hash; /* of the backward flow */
+    enum session_drop result;
+};
+
 /* What a worker holds for itself. */
 struct session_worker {
     struct session_burst burst;
+
+    uint64_t begun; /* misses with an opening */
+    uint64_t begun_keys[OPENING_KEYS / 64];
+    struct session_opening opening[BURST_MAX];
 
     uint32_t sweep_next; /* the next number to look at */
     uint32_t sweep_left; /* numbers to look at in this tick */

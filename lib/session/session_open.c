@@ -32,22 +32,14 @@ static uint8_t draft_protocol(const struct session_new *draft) {
                                               : draft->key.v4.protocol_vrf);
 }
 
-/* The draft of a session whose packets go on as they came, but for what the miss says. */
-static void begin_draft(struct session_new *draft, const struct session_miss *miss) {
-    draft->key = miss->key;
-    draft->flags = miss->flags;
-    draft->tcp_flags = miss->tcp_flags;
-    draft->mapping = miss->mapping;
-    draft->translation = miss->translation;
-    draft->destination = miss->destination;
-    draft->destination_port = miss->destination_port;
-    memcpy(draft->destination6, miss->destination6, sizeof(draft->destination6));
-    if (miss->flags & FLOW_IPV6) {
-        memcpy(draft->source6, miss->key.v6.source, sizeof(draft->source6));
-        draft->source_port = miss->key.v6.source_port;
+/* Until a translator says otherwise. */
+static void keep_source(struct session_new *draft) {
+    if (draft->flags & FLOW_IPV6) {
+        memcpy(draft->source6, draft->key.v6.source, sizeof(draft->source6));
+        draft->source_port = draft->key.v6.source_port;
     } else {
-        draft->source = miss->key.v4.source;
-        draft->source_port = miss->key.v4.source_port;
+        draft->source = draft->key.v4.source;
+        draft->source_port = draft->key.v4.source_port;
     }
 }
 
@@ -96,36 +88,41 @@ static void set_backward(struct flow *flow, const struct session_new *draft) {
     flow->rewrite.vrf = draft->vrf;
 }
 
-/* Chooses a source until the key of the answers is free, and puts that into the table. The forward
- * flow is ready then. */
-static enum session_drop insert_backward(struct worker *worker, struct session_new *draft,
-                                         uint32_t number) {
-    struct flow *flow = &session_flows[number * 2 + 1];
+/* Chooses a source, which makes both flows ready for the table. */
+static enum session_drop choose_source(struct worker *worker, struct session_opening *opening) {
+    struct flow *flow = &session_flows[opening->number * 2];
+    struct session_new *draft = &opening->draft;
     const struct session_translator *now = translator_now();
     bool local = draft->local || draft->from_router;
+    union flow_key key;
 
-    for (;; draft->attempt++) {
-        union flow_key key;
-        uint32_t found;
-        uint64_t hash;
-        int error;
+    /* Nobody has taken a reference to the mapping yet: that is for the translator to do. */
+    if ((!now || local) && draft->flags & FLOW_OTHER_FAMILY)
+        return SESSION_DROP_CONFLICT; /* nobody is there any more to say as whom */
+    if (!now || local) {
+        draft->mapping = 0;
+        if (now && !(draft->flags & FLOW_IPV6) && draft->from_router)
+            now->keep_port(draft);
+    } else if (!now->source(worker, draft)) {
+        return SESSION_TAKEN; /* counted by the translator */
+    }
+    set_backward(&flow[1], draft);
+    key = flow_key_of(&flow[1]);
+    opening->hash = flow_key_hash(&key, flow[1].flags & FLOW_IPV6);
+    rte_prefetch0(&session_table.buckets[hash_bucket(opening->hash)]);
+    set_forward(&flow[0], draft);
+    return SESSION_PASS;
+}
 
-        /* Nobody has taken a reference to the mapping yet: that is for the translator to do. */
-        if ((!now || local) && draft->flags & FLOW_OTHER_FAMILY)
-            return SESSION_DROP_CONFLICT; /* nobody is there any more to say as whom */
-        if (!now || local) {
-            draft->mapping = 0;
-            if (now && !(draft->flags & FLOW_IPV6) && draft->from_router)
-                now->keep_port(draft);
-        } else if (!now->source(worker, draft)) {
-            return SESSION_TAKEN; /* counted by the translator */
-        }
-        set_backward(flow, draft);
-        key = flow_key_of(flow);
-        hash = flow_key_hash(&key, flow->flags & FLOW_IPV6);
-        rte_prefetch0(&session_table.buckets[hash_bucket(hash)]);
-        set_forward(&session_flows[number * 2], draft); /* while the bucket is on its way */
-        error = session_table_insert(number * 2 + 1, hash, &found);
+/* Chooses other sources until the key of the answers is free. */
+static enum session_drop insert_backward(struct worker *worker, struct session_opening *opening) {
+    struct session_new *draft = &opening->draft;
+    enum session_drop result;
+    uint32_t found;
+    int error;
+
+    for (;;) {
+        error = session_table_insert(opening->number * 2 + 1, opening->hash, &found);
         if (error == 0)
             return SESSION_PASS;
         if (error == -EBUSY)
@@ -135,6 +132,10 @@ static enum session_drop insert_backward(struct worker *worker, struct session_n
         if (!(draft->flags & (FLOW_SOURCE | FLOW_OTHER_FAMILY)) ||
             draft->attempt == TRANSLATION_ATTEMPTS)
             return SESSION_DROP_CONFLICT;
+        draft->attempt++;
+        result = choose_source(worker, opening);
+        if (result != SESSION_PASS)
+            return result;
     }
 }
 
@@ -165,41 +166,57 @@ static void unwind(struct worker *worker, const struct session_new *draft, uint3
     session_give_unused(worker->index, number);
 }
 
-/* SESSION_PASS with the forward flow in *flow; it may be of a session that another worker has just
- * opened. */
-static enum session_drop open_session(struct worker *worker, struct session_new *draft,
-                                      uint32_t *flow) {
-    struct session_worker *own = &session_workers[worker->index];
-    bool ipv6 = draft->flags & FLOW_IPV6;
-    uint32_t number, source = 0, found;
-    enum session_drop result = session_source_take(&draft->key, ipv6, &source);
-    struct flow *forward;
-    int error;
+static void abandon(struct worker *worker, const struct session_opening *opening) {
+    unwind(worker, &opening->draft, opening->number, opening->source);
+}
 
+/* Everything but the table. With SESSION_PASS, finish_session() or abandon() has to follow. */
+static enum session_drop begin_session(struct worker *worker, struct session_opening *opening) {
+    const struct session_new *draft = &opening->draft;
+    enum session_drop result;
+
+    opening->source = 0;
+    result = session_source_take(&draft->key, draft->flags & FLOW_IPV6, &opening->source);
     if (result != SESSION_PASS)
         return result;
-    number = session_take(worker->index);
-    if (number == SESSION_NONE) {
-        session_source_give(source);
+    opening->number = session_take(worker->index);
+    if (opening->number == SESSION_NONE) {
+        session_source_give(opening->source);
         /* For those who come after: the place is free after a grace period. */
         session_evict(worker);
         return SESSION_DROP_TABLE_FULL;
     }
-    result = insert_backward(worker, draft, number);
+    result = choose_source(worker, opening);
+    if (result != SESSION_PASS)
+        abandon(worker, opening);
+    return result;
+}
+
+/* SESSION_PASS with the forward flow in *flow; it may be of a session that another worker has just
+ * opened. */
+static enum session_drop finish_session(struct worker *worker, struct session_opening *opening,
+                                        uint32_t *flow) {
+    struct session_worker *own = &session_workers[worker->index];
+    const struct session_new *draft = &opening->draft;
+    uint32_t number = opening->number, found;
+    bool ipv6 = draft->flags & FLOW_IPV6;
+    struct flow *forward = &session_flows[number * 2];
+    enum session_drop result = insert_backward(worker, opening);
+    int error;
+
     if (result != SESSION_PASS) {
-        unwind(worker, draft, number, source);
+        abandon(worker, opening);
         return result;
     }
-    forward = &session_flows[number * 2];
     forward->last = forward[1].last = atomic_load_explicit(&session_clock, memory_order_relaxed);
-    fill_in(&sessions[number], draft, source);
+    fill_in(&sessions[number], draft, opening->source);
     if (sessions[number].state != SESSION_TCP_OPENING)
         forward->flags |= FLOW_QUICK; /* nothing that comes this way changes the state */
     error = session_table_insert(number * 2, flow_key_hash(&draft->key, ipv6), &found);
     if (error != 0) {
         sessions[number].state = SESSION_ENDING;
         if (session_table_remove(number * 2 + 1) == 0) {
-            session_source_give(source);
+            session_source_give(opening->source);
             give_back_mapping(draft);
             session_give(worker->index, number); /* readers may have seen the backward flow */
         } else {                                 /* the bucket is busy: the sweep tries again */
@@ -291,15 +308,16 @@ static enum session_open_result join(struct worker *worker, struct rte_mbuf *mbu
     return SESSION_REFUSED;
 }
 
-static enum session_open_result open_miss(struct worker *worker, struct rte_mbuf *mbuf, unsigned i,
-                                          uint32_t rule) {
-    struct session_burst *own = &session_workers[worker->index].burst;
-    struct session_miss *miss = &own->miss[i];
-    struct packet_meta *meta = packet_meta(mbuf);
-    bool local = is_local(meta), ipv6 = miss->flags & FLOW_IPV6;
-    uint64_t hash = flow_key_hash(&miss->key, ipv6);
-    uint32_t number = session_table_find(&miss->key, ipv6, hash);
-    struct session_new draft = {
+/* The draft of a session whose packets go on as they came, but for what the miss says. */
+static void begin_draft(struct session_new *draft, struct rte_mbuf *mbuf,
+                        const struct session_miss *miss, uint32_t rule) {
+    const struct packet_meta *meta = packet_meta(mbuf);
+    const bool local = is_local(meta);
+
+    *draft = (struct session_new){
+        .key = miss->key,
+        .flags = miss->flags,
+        .tcp_flags = miss->tcp_flags,
         .traffic_class = traffic_class_of(mbuf),
         .local = local,
         .in_interface = meta->in_interface,
@@ -307,21 +325,98 @@ static enum session_open_result open_miss(struct worker *worker, struct rte_mbuf
         .vrf = meta->vrf,
         .out_vrf = local ? meta->vrf : interface_table()->entry[meta->out_interface].vrf,
         .rule = rule,
+        .mapping = local ? 0 : miss->mapping,
+        .translation = miss->translation,
+        .destination = miss->destination,
+        .destination_port = miss->destination_port,
     };
-    enum session_drop result =
-        meta->l4_protocol == IPPROTO_TCP ? session_may_begin(miss->tcp_flags) : SESSION_PASS;
+    memcpy(draft->destination6, miss->destination6, sizeof(draft->destination6));
+    keep_source(draft);
+}
 
-    if (number != SESSION_NONE && !(session_flows[number].flags & FLOW_DEAD))
+static enum session_drop may_begin(const struct packet_meta *meta,
+                                   const struct session_miss *miss) {
+    return meta->l4_protocol == IPPROTO_TCP ? session_may_begin(miss->tcp_flags) : SESSION_PASS;
+}
+
+static uint32_t living_flow(const struct session_miss *miss, uint64_t hash) {
+    uint32_t number = session_table_find(&miss->key, miss->flags & FLOW_IPV6, hash);
+
+    return number != SESSION_NONE && session_flows[number].flags & FLOW_DEAD ? SESSION_NONE
+                                                                             : number;
+}
+
+/* Is a session with this hash begun in the burst? Then this miss may be another packet of it. */
+static bool key_is_begun(struct session_worker *own, uint64_t hash) {
+    uint64_t bit = UINT64_C(1) << (hash % 64), *word;
+    bool begun;
+
+    if (own->begun == 0)
+        memset(own->begun_keys, 0, sizeof(own->begun_keys));
+    word = &own->begun_keys[hash / 64 % RTE_DIM(own->begun_keys)];
+    begun = *word & bit;
+    *word |= bit;
+    return begun;
+}
+
+static void begin_miss(struct worker *worker, struct rte_mbuf *mbuf, unsigned i, uint32_t rule) {
+    struct session_worker *own = &session_workers[worker->index];
+    const struct session_miss *miss = &own->burst.miss[i];
+    uint64_t hash = flow_key_hash(&miss->key, miss->flags & FLOW_IPV6);
+
+    if (key_is_begun(own, hash) || living_flow(miss, hash) != SESSION_NONE ||
+        may_begin(packet_meta(mbuf), miss) != SESSION_PASS)
+        return;
+    begin_draft(&own->opening[i].draft, mbuf, miss, rule);
+    own->opening[i].result = begin_session(worker, &own->opening[i]);
+    own->begun |= UINT64_C(1) << i;
+}
+
+static enum session_drop open_session(struct worker *worker, struct rte_mbuf *mbuf, unsigned i,
+                                      uint32_t rule, uint32_t *flow) {
+    struct session_worker *own = &session_workers[worker->index];
+    const struct session_miss *miss = &own->burst.miss[i];
+    struct session_opening *opening = &own->opening[i];
+
+    if (!(own->begun >> i & 1)) {
+        enum session_drop result = may_begin(packet_meta(mbuf), miss);
+
+        if (result != SESSION_PASS)
+            return result;
+        begin_draft(&opening->draft, mbuf, miss, rule);
+        opening->result = begin_session(worker, opening);
+    }
+    own->begun &= ~(UINT64_C(1) << i);
+    return opening->result == SESSION_PASS ? finish_session(worker, opening, flow)
+                                           : opening->result;
+}
+
+static void forget_opening(struct worker *worker, unsigned i) {
+    struct session_worker *own = &session_workers[worker->index];
+
+    if (own->begun >> i & 1 && own->opening[i].result == SESSION_PASS)
+        abandon(worker, &own->opening[i]);
+    own->begun &= ~(UINT64_C(1) << i);
+}
+
+static enum session_open_result open_miss(struct worker *worker, struct rte_mbuf *mbuf, unsigned i,
+                                          uint32_t rule) {
+    struct session_worker *own = &session_workers[worker->index];
+    const struct session_miss *miss = &own->burst.miss[i];
+    struct packet_meta *meta = packet_meta(mbuf);
+    uint64_t hash = flow_key_hash(&miss->key, miss->flags & FLOW_IPV6);
+    uint32_t number = living_flow(miss, hash);
+    enum session_drop result;
+
+    if (number != SESSION_NONE) {
+        forget_opening(worker, i);
         return join(worker, mbuf, i, number);
-    begin_draft(&draft, miss);
-    if (local)
-        draft.mapping = 0;
-    if (result == SESSION_PASS)
-        result = open_session(worker, &draft, &number);
+    }
+    result = open_session(worker, mbuf, i, rule, &number);
     if (result == SESSION_DROP_CONFLICT || result == SESSION_TAKEN) {
         /* Another worker may have been faster. */
-        number = session_table_find(&miss->key, ipv6, hash);
-        if (number != SESSION_NONE && !(session_flows[number].flags & FLOW_DEAD))
+        number = living_flow(miss, hash);
+        if (number != SESSION_NONE)
             return join(worker, mbuf, i, number);
     }
     if (meta->flags & PACKET_FRAGMENT)
@@ -338,7 +433,7 @@ static enum session_open_result open_miss(struct worker *worker, struct rte_mbuf
     flow_count(flow, mbuf, meta->l3_offset);
     meta->session = number;
     if (flow->flags & (FLOW_SOURCE | FLOW_OTHER_FAMILY))
-        own->sources |= UINT64_C(1) << i;
+        own->burst.sources |= UINT64_C(1) << i;
     return SESSION_OPENED;
 }
 
@@ -351,14 +446,29 @@ static bool must_be_translated(const struct packet_meta *meta, const struct sess
                              meta->out_interface);
 }
 
+/* Whether the rule, or the translation, wants a session. */
+static bool wants_session(const struct packet_meta *meta, const struct session_miss *miss,
+                          bool stateless) {
+    return !miss->stateless &&
+           (!stateless || miss->flags & (FLOW_DESTINATION | FLOW_OTHER_FAMILY) ||
+            must_be_translated(meta, miss));
+}
+
+void session_begin(struct worker *worker, struct burst *burst, unsigned i, uint32_t rule,
+                   bool stateless) {
+    struct rte_mbuf *mbuf = burst->packets[i];
+
+    if (wants_session(packet_meta(mbuf), &session_workers[worker->index].burst.miss[i], stateless))
+        begin_miss(worker, mbuf, i, rule);
+}
+
 enum session_open_result session_accept(struct worker *worker, struct burst *burst, unsigned i,
                                         uint32_t rule, bool stateless) {
     struct session_miss *miss = &session_workers[worker->index].burst.miss[i];
     struct rte_mbuf *mbuf = burst->packets[i];
     const struct packet_meta *meta = packet_meta(mbuf);
 
-    if (!miss->stateless && (!stateless || miss->flags & (FLOW_DESTINATION | FLOW_OTHER_FAMILY) ||
-                             must_be_translated(meta, miss)))
+    if (wants_session(meta, miss, stateless))
         return open_miss(worker, mbuf, i, rule);
     if (miss->stateless && miss->flags & FLOW_IPV6 && !is_local(meta)) {
         const struct session_translator *now = translator_now();
@@ -386,7 +496,7 @@ static void set_past(uint32_t number, const struct session_restored *restored) {
     uint32_t now = atomic_load(&session_clock);
     struct flow *flow = &session_flows[number * 2];
     bool both = restored->state == SESSION_TCP_ESTABLISHED || restored->state == SESSION_UDP;
-    bool forward = both || sessions[number].protocol != IPPROTO_TCP; /* as in open_session() */
+    bool forward = both || sessions[number].protocol != IPPROTO_TCP; /* as in finish_session() */
 
     for (unsigned way = 0; way < 2; way++) {
         flow[way].packets = restored->packets[way];
@@ -454,19 +564,19 @@ bool session_from_host(struct worker *worker, struct rte_mbuf *mbuf) {
         number = SESSION_NONE;
     }
     if (number == SESSION_NONE) {
-        struct session_new draft = {
-            .traffic_class = traffic_class_of(mbuf),
-            .from_router = true,
-            .out_interface = meta->out_interface,
-            .vrf = meta->vrf,
-            .out_vrf = interface_table()->entry[meta->out_interface].vrf,
-        };
+        struct session_opening opening;
 
         /* What belongs to no session, say the RST for a port that is closed, passes without one. */
-        if (meta->l4_protocol == IPPROTO_TCP && session_may_begin(miss.tcp_flags) != SESSION_PASS)
+        if (may_begin(meta, &miss) != SESSION_PASS)
             return true;
-        begin_draft(&draft, &miss);
-        result = open_session(worker, &draft, &number);
+        begin_draft(&opening.draft, mbuf, &miss, 0);
+        opening.draft.from_router = true;
+        opening.draft.local = false;
+        opening.draft.in_interface = 0;
+        opening.draft.out_vrf = interface_table()->entry[meta->out_interface].vrf;
+        result = begin_session(worker, &opening);
+        if (result == SESSION_PASS)
+            result = finish_session(worker, &opening, &number);
         if (result != SESSION_PASS) {
             session_drop_count(worker, result);
             return false;
