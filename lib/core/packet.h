@@ -61,7 +61,8 @@ struct packet_meta {
     uint16_t l4_offset;     /* bytes from the start of the frame to the transport header */
     uint8_t cause;          /* enum packet_cause, when diverted */
     uint8_t punt_class;     /* enum punt_class, when punted */
-    uint16_t pointer;       /* CAUSE_PARAMETER: offset of the faulty octet in the IP packet */
+    uint16_t pointer;       /* CAUSE_PARAMETER: offset of the faulty octet in the IP packet;
+                               CAUSE_TOO_BIG: the MTU, 0 = the next hop's */
     uint32_t session;       /* reserved for the stages that keep flow state */
 };
 

@@ -26,6 +26,8 @@ static void finish(struct rte_mbuf *fragment, const struct packet_meta *meta) {
         own->flags |= PACKET_LATER_FRAGMENT;
 }
 
+uint64_t ipv4_fragments_keep;
+
 int ipv4_fragment(struct worker *worker, struct rte_mbuf *mbuf, uint16_t mtu,
                   void (*send)(struct worker *worker, struct rte_mbuf *fragment, void *context),
                   void *context) {
@@ -48,6 +50,7 @@ int ipv4_fragment(struct worker *worker, struct rte_mbuf *mbuf, uint16_t mtu,
     }
     for (int i = 0; i < count; i++) {
         finish(fragments[i], &meta);
+        fragments[i]->ol_flags |= mbuf->ol_flags & ipv4_fragments_keep;
         send(worker, fragments[i], context);
     }
     rte_pktmbuf_free(mbuf);

@@ -14,3 +14,7 @@ struct worker;
 int ipv4_fragment(struct worker *worker, struct rte_mbuf *mbuf, uint16_t mtu,
                   void (*send)(struct worker *worker, struct rte_mbuf *fragment, void *context),
                   void *context);
+
+/* Flags of mbuf->ol_flags that each piece gets from the whole. Changed before the first of those
+ * packets. */
+extern uint64_t ipv4_fragments_keep;

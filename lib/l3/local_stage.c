@@ -171,7 +171,8 @@ static void send_fragment(struct worker *worker, struct rte_mbuf *fragment, void
 
 static void too_big(struct worker *worker, struct rte_mbuf *mbuf) {
     const struct packet_meta *meta = packet_meta(mbuf);
-    uint16_t mtu = next_hop_get(meta->next_hop)->mtu;
+    /* A tunnel has less room than the link that it goes by. */
+    uint16_t mtu = meta->pointer ? meta->pointer : next_hop_get(meta->next_hop)->mtu;
     bool may_fragment = !(meta->flags & PACKET_IPV6) &&
                         !(packet_l3(mbuf, const struct rte_ipv4_hdr *)->fragment_offset &
                           RTE_BE16(RTE_IPV4_HDR_DF_FLAG));

@@ -14,6 +14,7 @@
 #include "interface/interface.h"
 #include "l3/header.h"
 #include "l3/next_hop.h"
+#include "l3/parse.h"
 
 enum parse_drop {
     PARSE_TRUNCATED,
@@ -531,6 +532,32 @@ static void parse_rest(struct worker *worker, struct burst *burst, uint64_t rest
         else if (drop != PARSE_OK)
             burst_drop(worker, burst, i, &parse_stage.drops, drop);
     }
+}
+
+enum parse_inner parse_inner(struct worker *worker, struct burst *burst, unsigned i, bool ipv6,
+                             uint16_t interface) {
+    const struct interface_entry *entry = &interface_table()->entry[interface];
+    struct rte_mbuf *mbuf = burst->packets[i];
+    const uint8_t *ip = rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, ETHER_HEADER);
+    enum parse_drop drop;
+
+    if (!ipv6 && likely(ip[0] == RTE_IPV4_VHL_DEF && ipv4_is_plain(ip, mbuf, false))) {
+        set_meta(mbuf, entry, 0, ETHER_HEADER, ip[9], ETHER_HEADER + IPV4_HEADER);
+        return PARSE_INNER_PLAIN;
+    }
+    if (ipv6 && ip[0] >> 4 == 6 && ipv6_is_plain(ip, mbuf)) {
+        set_meta(mbuf, entry, PACKET_IPV6, ETHER_HEADER, ip[6], ETHER_HEADER + IPV6_HEADER);
+        return PARSE_INNER_PLAIN;
+    }
+    drop = ipv6 ? parse_ipv6(mbuf, entry, ETHER_HEADER, PACKET_REWRITE)
+                : parse_ipv4(mbuf, entry, ETHER_HEADER, PACKET_REWRITE, false);
+    if (drop == PARSE_OK)
+        return PARSE_INNER_OTHER;
+    if (drop == PARSE_DIVERT)
+        burst_divert(burst, i, packet_meta(mbuf)->cause);
+    else
+        burst_drop(worker, burst, i, &parse_stage.drops, drop);
+    return PARSE_INNER_GONE;
 }
 
 static void parse_run(struct worker *worker, struct burst *burst) {
