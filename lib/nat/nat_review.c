@@ -110,9 +110,9 @@ static bool destination_stands(const struct nat_rules *rules, const struct sessi
 }
 
 /* Nothing of the session is translated: would its first packet be now? What the router's own host
- * gets or sends never has another source. */
+ * gets or sends never has another source, nor has what IPsec protects. */
 static bool is_wanted(const struct nat_rules *rules, const struct session *session,
-                      const struct flow *forward) {
+                      const struct flow *forward, bool is_protected) {
     const struct flow_key4 *key = &forward->key4;
     const struct nat_static_rule *to = nat_static_outside(rules, key->destination),
                                  *from = nat_static_inside(rules, key->source);
@@ -130,7 +130,7 @@ static bool is_wanted(const struct nat_rules *rules, const struct session *sessi
     if ((to && to->interface != 0 && to->vrf == packet.vrf) ||
         nat_match_destination(rules, &packet))
         return true;
-    if (session->flags & SESSION_LOCAL)
+    if (session->flags & SESSION_LOCAL || is_protected)
         return false;
     if (from && from->interface == packet.out && from->vrf == packet.vrf)
         return true;
@@ -139,22 +139,27 @@ static bool is_wanted(const struct nat_rules *rules, const struct session *sessi
 }
 
 static bool session_stands(const struct nat_rules *rules, const struct session *session,
-                           const struct flow *forward) {
+                           uint32_t number) {
+    const struct flow *forward = &session_flows[number];
+    bool is_protected;
+
     if (session->flags & SESSION_FROM_ROUTER)
         return true;
+    is_protected = session_would_be_protected(number);
+    if (is_protected && forward->flags & FLOW_SOURCE)
+        return false; /* it would go on in clear */
     if (forward->flags & (FLOW_IPV6 | FLOW_OTHER_FAMILY))
-        return nat_stands6(rules, session, forward);
+        return is_protected || nat_stands6(rules, session, forward);
     if (!(forward->flags & (FLOW_SOURCE | FLOW_DESTINATION)))
-        return !is_wanted(rules, session, forward);
+        return !is_wanted(rules, session, forward, is_protected);
     return (!(forward->flags & FLOW_SOURCE) || source_stands(rules, session, forward)) &&
            (!(forward->flags & FLOW_DESTINATION) || destination_stands(rules, session, forward));
 }
 
 static bool review(uint32_t number, const struct session *session, void *context) {
     const struct nat_rules *rules = context;
-    const struct flow *forward = &session_flows[number * 2];
     uint32_t serial = __atomic_load_n(&session->serial, __ATOMIC_ACQUIRE);
-    bool stands = session_stands(rules, session, forward);
+    bool stands = session_stands(rules, session, number * 2);
 
     /* It may have ended meanwhile, and the place be another session's. */
     if (!stands && __atomic_load_n(&session->serial, __ATOMIC_ACQUIRE) == serial)

@@ -266,6 +266,14 @@ void session_set_translator(const struct session_translator *registered);
  */
 void session_translate(bool on);
 
+/* Set before the workers start by who protects packets behind the translation (IPsec): would it
+ * protect those of a session that begins so, untranslated? Then their source stays as it is. Any
+ * worker. */
+extern bool (*session_is_protected)(const struct session_new *draft);
+/* The same of a live session, by the number of its forward flow: would it be protected if it began
+ * now? */
+bool session_would_be_protected(uint32_t number);
+
 /* Somebody else wants to be asked whether there have to be sessions (the firewall). */
 void session_want(bool (*wanted)(void));
 /* Are the stages of sessions part of the pipelines? */
@@ -327,6 +335,8 @@ void session_walk(uint32_t *cursor, uint32_t max,
                   void *context);
 /* Who judges live sessions (firewall, NAT) leaves here what starts to do so. */
 void session_on_look_again(void (*look)(void));
+/* Has them all judged, in the background: something has changed that they look at. */
+void session_look_again(void);
 /* Writes all sessions to the file, and takes those of a file back: before the workers start, with
  * the configuration in force. A file that is damaged or of another version is refused with a
  * message, one that is not there is none. 0 or negative errno; the log has been told. */

@@ -129,8 +129,6 @@ struct session_restored {
 };
 /* Makes it again. Control thread, while no worker runs. False: it is not possible any more. */
 bool session_reopen(struct session_new *draft, const struct session_restored *restored);
-/* Has all live sessions judged. */
-void session_look_again(void);
 /* Frees all that there is. No worker has the session stages any more. */
 void session_free(void);
 

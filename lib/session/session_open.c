@@ -13,6 +13,7 @@ enum { TRANSLATION_ATTEMPTS = 1000 }; /* the translator gives up long before */
 
 const struct session_translator *session_translator_in_use;
 static const struct session_translator *translator;
+bool (*session_is_protected)(const struct session_new *draft);
 
 /* Read once by each function: it may be switched off at any moment. Its rules stay until no worker
  * can have read it. */
@@ -88,18 +89,42 @@ static void set_backward(struct flow *flow, const struct session_new *draft) {
     flow->rewrite.vrf = draft->vrf;
 }
 
+bool session_would_be_protected(uint32_t number) {
+    const struct flow *flow = &session_flows[number];
+    union flow_key answers = flow_key_of(flow + 1);
+    struct session_new draft = {
+        .key = flow_key_of(flow), .flags = flow->flags, .vrf = flow_vrf(flow)};
+
+    if (!session_is_protected || flow->flags & FLOW_OTHER_FAMILY)
+        return false;
+    if (flow->flags & FLOW_IPV6) {
+        memcpy(draft.destination6, answers.v6.source, sizeof(draft.destination6));
+        draft.destination_port = answers.v6.source_port;
+    } else {
+        draft.destination = answers.v4.source;
+        draft.destination_port = answers.v4.source_port;
+    }
+    return session_is_protected(&draft);
+}
+
+static bool keeps_source(const struct session_new *draft) {
+    return draft->local || draft->from_router ||
+           (session_is_protected && !(draft->flags & FLOW_OTHER_FAMILY) &&
+            session_is_protected(draft));
+}
+
 /* Chooses a source, which makes both flows ready for the table. */
 static enum session_drop choose_source(struct worker *worker, struct session_opening *opening) {
     struct flow *flow = &session_flows[opening->number * 2];
     struct session_new *draft = &opening->draft;
     const struct session_translator *now = translator_now();
-    bool local = draft->local || draft->from_router;
+    bool kept = !now || keeps_source(draft);
     union flow_key key;
 
     /* Nobody has taken a reference to the mapping yet: that is for the translator to do. */
-    if ((!now || local) && draft->flags & FLOW_OTHER_FAMILY)
+    if (kept && draft->flags & FLOW_OTHER_FAMILY)
         return SESSION_DROP_CONFLICT; /* nobody is there any more to say as whom */
-    if (!now || local) {
+    if (kept) {
         draft->mapping = 0;
         if (now && !(draft->flags & FLOW_IPV6) && draft->from_router)
             now->keep_port(draft);
@@ -438,27 +463,31 @@ static enum session_open_result open_miss(struct worker *worker, struct rte_mbuf
 }
 
 /* Must the packet not leave as it is? */
-static bool must_be_translated(const struct packet_meta *meta, const struct session_miss *miss) {
+static bool must_be_translated(struct rte_mbuf *mbuf, const struct session_miss *miss) {
     const struct session_translator *now = translator_now();
+    const struct packet_meta *meta = packet_meta(mbuf);
+    struct session_new draft;
 
-    return now && !is_local(meta) &&
-           now->wants_source(&miss->key, miss->flags & FLOW_IPV6, meta->in_interface,
-                             meta->out_interface);
+    if (!now || is_local(meta) ||
+        !now->wants_source(&miss->key, miss->flags & FLOW_IPV6, meta->in_interface,
+                           meta->out_interface))
+        return false;
+    begin_draft(&draft, mbuf, miss, 0);
+    return !keeps_source(&draft);
 }
 
 /* Whether the rule, or the translation, wants a session. */
-static bool wants_session(const struct packet_meta *meta, const struct session_miss *miss,
-                          bool stateless) {
+static bool wants_session(struct rte_mbuf *mbuf, const struct session_miss *miss, bool stateless) {
     return !miss->stateless &&
            (!stateless || miss->flags & (FLOW_DESTINATION | FLOW_OTHER_FAMILY) ||
-            must_be_translated(meta, miss));
+            must_be_translated(mbuf, miss));
 }
 
 void session_begin(struct worker *worker, struct burst *burst, unsigned i, uint32_t rule,
                    bool stateless) {
     struct rte_mbuf *mbuf = burst->packets[i];
 
-    if (wants_session(packet_meta(mbuf), &session_workers[worker->index].burst.miss[i], stateless))
+    if (wants_session(mbuf, &session_workers[worker->index].burst.miss[i], stateless))
         begin_miss(worker, mbuf, i, rule);
 }
 
@@ -468,14 +497,14 @@ enum session_open_result session_accept(struct worker *worker, struct burst *bur
     struct rte_mbuf *mbuf = burst->packets[i];
     const struct packet_meta *meta = packet_meta(mbuf);
 
-    if (wants_session(meta, miss, stateless))
+    if (wants_session(mbuf, miss, stateless))
         return open_miss(worker, mbuf, i, rule);
     if (miss->stateless && miss->flags & FLOW_IPV6 && !is_local(meta)) {
         const struct session_translator *now = translator_now();
 
         if (now && !now->stateless6(worker, mbuf, meta->out_interface))
             return SESSION_REFUSED;
-    } else if (miss->stateless && must_be_translated(meta, miss)) {
+    } else if (miss->stateless && must_be_translated(mbuf, miss)) {
         translator->untranslatable(worker);
         return SESSION_REFUSED;
     }
