@@ -4,11 +4,16 @@
 #include <errno.h>
 #include <immintrin.h>
 #include <intel-ipsec-mb.h>
+#include <rte_branch_prediction.h>
 #include <rte_byteorder.h>
 #include <rte_common.h>
+#include <rte_prefetch.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+
+#include "core/slab.h"
+#include "ipsec/aes_gcm.h"
 
 enum {
     SALT = 4,
@@ -98,6 +103,10 @@ unsigned esp_cipher_key_length(const struct esp_cipher *cipher) {
     return cipher->key + cipher->salt;
 }
 
+unsigned esp_cipher_salt_length(const struct esp_cipher *cipher) {
+    return cipher->salt;
+}
+
 unsigned esp_auth_key_length(const struct esp_auth *auth) {
     return auth->key;
 }
@@ -114,23 +123,27 @@ struct aes_schedule {
 } __rte_aligned(16);
 
 struct esp_key {
-    struct gcm_key_data gcm; /* GCM and GMAC; asks for an alignment of 64 */
-    struct aes_schedule aes; /* CBC and CTR */
-    struct aes_schedule iv;  /* what makes initialization vectors of CBC unpredictable */
+    /* What each packet needs comes first. */
+    uint64_t first_iv; /* of the counter modes: random */
+    uint8_t salt[SALT];
+    struct esp_sizes sizes;
+    uint8_t key_length;
+    bool esn, has_own_gcm;
+    enum kind kind;
+    IMB_HASH_ALG hash;
+    struct aes_gcm_key own_gcm; /* GCM, where that is faster */
+    struct gcm_key_data gcm;    /* GCM and GMAC; asks for an alignment of 64 */
+    struct aes_schedule aes;    /* CBC and CTR */
+    struct aes_schedule iv;     /* what makes initialization vectors of CBC unpredictable */
     uint8_t inner[HMAC_STATE_MAX], outer[HMAC_STATE_MAX]; /* of the HMAC */
     uint8_t chacha[32];
-    uint8_t salt[SALT];
-    uint64_t first_iv; /* of the counter modes: random */
-    enum kind kind;
-    uint8_t key_length;
-    bool esn;
-    struct esp_sizes sizes;
-    IMB_HASH_ALG hash;
     aes_gcm_enc_dec_t gcm_encrypt, gcm_decrypt;
     aes_gmac_init_t gmac_init;
     aes_gmac_update_t gmac_update;
     aes_gmac_finalize_t gmac_finalize;
 } __rte_aligned(64);
+
+static struct slab keys = {.size = sizeof(struct esp_key)};
 
 /* The control thread's, for the schedules of keys. */
 static IMB_MGR *key_manager(void) {
@@ -235,6 +248,11 @@ static unsigned icv_length(const struct esp_cipher *cipher, const struct esp_aut
     return cipher->kind == KIND_GCM && (icv == 8 || icv == 12) ? icv : 0;
 }
 
+bool esp_icv_is_possible(const struct esp_cipher *cipher, const struct esp_auth *auth,
+                         unsigned icv) {
+    return icv_length(cipher, auth, icv) != 0;
+}
+
 struct esp_key *esp_key_create(const struct esp_cipher *cipher, const uint8_t *key,
                                const struct esp_auth *auth, const uint8_t *auth_key, unsigned icv,
                                bool esn) {
@@ -247,12 +265,10 @@ struct esp_key *esp_key_create(const struct esp_cipher *cipher, const uint8_t *k
         errno = EINVAL;
         return NULL;
     }
-    out = manager ? aligned_alloc(64, sizeof(*out)) : NULL;
-    if (out)
-        memset(out, 0, sizeof(*out));
+    out = manager ? slab_take(&keys) : NULL;
     if (!out || getrandom(secret, sizeof(secret), 0) != (ssize_t)sizeof(secret) ||
         getrandom(&out->first_iv, sizeof(out->first_iv), 0) != (ssize_t)sizeof(out->first_iv)) {
-        free(out);
+        slab_give(&keys, out);
         errno = ENOMEM;
         return NULL;
     }
@@ -263,7 +279,11 @@ struct esp_key *esp_key_create(const struct esp_cipher *cipher, const uint8_t *k
     memcpy(out->salt, key + cipher->key, cipher->salt);
     if (cipher->kind == KIND_GCM || cipher->kind == KIND_GMAC)
         expand_gcm(manager, key, out);
-    else if (cipher->kind == KIND_CHACHA20)
+    if (cipher->kind == KIND_GCM && aes_gcm_is_faster()) {
+        out->has_own_gcm = true;
+        expand_aes(manager, key, cipher->key, &out->aes);
+        aes_gcm_prepare(&out->own_gcm, out->aes.encrypt, cipher->key / 4 + 6);
+    } else if (cipher->kind == KIND_CHACHA20)
         memcpy(out->chacha, key, sizeof(out->chacha));
     else if (cipher->kind != KIND_NULL)
         expand_aes(manager, key, cipher->key, &out->aes);
@@ -281,7 +301,20 @@ void esp_key_free(struct esp_key *key) {
     if (!key)
         return;
     explicit_bzero(key, sizeof(*key));
-    free(key);
+    slab_give(&keys, key);
+}
+
+void esp_key_prefetch(const struct esp_key *key) {
+    enum { SHORT_POWERS = 6 * AES_BLOCK, LINE = 64 };
+    const char *powers = (const char *)(key->own_gcm.power + AES_GCM_POWERS) - SHORT_POWERS;
+    const char *folded = (const char *)(key->own_gcm.folded + AES_GCM_POWERS) - SHORT_POWERS;
+
+    for (const char *at = (const char *)key; at < (const char *)&key->own_gcm.round[11]; at += LINE)
+        rte_prefetch0(at);
+    rte_prefetch0(powers);
+    rte_prefetch0(powers + LINE);
+    rte_prefetch0(folded);
+    rte_prefetch0(folded + LINE);
 }
 
 struct esp_sizes esp_key_sizes(const struct esp_key *key) {
@@ -312,6 +345,7 @@ struct esp_engine *esp_engine_create(void) {
         return NULL;
     }
     init_mb_mgr_auto(engine->manager, NULL);
+    aes_gcm_init(true);
     return engine;
 }
 
@@ -334,8 +368,15 @@ static uint8_t *icv_of(const struct esp_packet *packet) {
 }
 
 /* Not so that the time tells where they differ. */
-static bool same(const uint8_t *a, const uint8_t *b, unsigned length) {
+static inline bool same(const uint8_t *a, const uint8_t *b, unsigned length) {
     uint8_t difference = 0;
+
+    if (likely(length == AES_BLOCK)) {
+        __m128i equal = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)a),
+                                       _mm_loadu_si128((const __m128i *)b));
+
+        return _mm_movemask_epi8(equal) == 0xffff;
+    }
 
     for (unsigned i = 0; i < length; i++)
         difference |= a[i] ^ b[i];
@@ -382,13 +423,28 @@ static void make_nonce(const struct esp_packet *packet, uint8_t nonce[AES_BLOCK]
     memcpy(nonce + SALT, packet->esp + ESP_HEADER, COUNTER_IV);
 }
 
-static void gcm(struct esp_engine *engine, struct esp_packet *packet, bool encrypt) {
+static inline void gcm(struct esp_engine *engine, struct esp_packet *packet, bool encrypt) {
     const struct esp_key *key = packet->key;
     uint8_t nonce[AES_BLOCK], aad[AAD_MAX], tag[16];
     unsigned aad_length = make_aad(packet, aad);
     uint8_t *payload = payload_of(packet);
 
     make_nonce(packet, nonce);
+    /* It looks at a whole last block, which may go beyond a shorter check value, and the buffer. */
+    if (likely(key->has_own_gcm &&
+               (key->sizes.icv == AES_BLOCK || packet->length % AES_BLOCK == 0))) {
+        if (encrypt) {
+            aes_gcm_encrypt(&key->own_gcm, payload, packet->length, nonce, aad, aad_length, tag);
+            if (likely(key->sizes.icv == sizeof(tag)))
+                memcpy(icv_of(packet), tag, sizeof(tag));
+            else
+                memcpy(icv_of(packet), tag, key->sizes.icv);
+        } else {
+            aes_gcm_decrypt(&key->own_gcm, payload, packet->length, nonce, aad, aad_length, tag);
+            packet->failed = !same(tag, icv_of(packet), key->sizes.icv);
+        }
+        return;
+    }
     if (encrypt) {
         key->gcm_encrypt(&key->gcm, &engine->gcm, payload, payload, packet->length, nonce, aad,
                          aad_length, icv_of(packet), key->sizes.icv);
@@ -547,10 +603,49 @@ static void run(struct esp_engine *engine, struct esp_packet *packets, unsigned 
     }
 }
 
+/* Packets of one key with GCM, which is what most bursts are. */
+static unsigned encrypt_gcm(struct esp_engine *engine, struct esp_packet *packets, unsigned count) {
+    const struct esp_key *key = packets[0].key;
+    unsigned i;
+
+    if (key->kind != KIND_GCM)
+        return 0;
+    for (i = 0; i < count && packets[i].key == key; i++) {
+        make_iv(&packets[i]);
+        gcm(engine, &packets[i], true);
+    }
+    return i;
+}
+
 void esp_encrypt(struct esp_engine *engine, struct esp_packet *packets, unsigned count) {
+    unsigned done = count > 0 ? encrypt_gcm(engine, packets, count) : 0;
+
+    packets += done;
+    count -= done;
+    if (count == 0)
+        return;
     run(engine, packets, count, true);
 }
 
+static unsigned decrypt_gcm(struct esp_engine *engine, struct esp_packet *packets, unsigned count) {
+    const struct esp_key *key = packets[0].key;
+    unsigned i;
+
+    if (key->kind != KIND_GCM)
+        return 0;
+    for (i = 0; i < count && packets[i].key == key; i++) {
+        packets[i].failed = false;
+        gcm(engine, &packets[i], false);
+    }
+    return i;
+}
+
 void esp_decrypt(struct esp_engine *engine, struct esp_packet *packets, unsigned count) {
+    unsigned done = count > 0 ? decrypt_gcm(engine, packets, count) : 0;
+
+    packets += done;
+    count -= done;
+    if (count == 0)
+        return;
     run(engine, packets, count, false);
 }

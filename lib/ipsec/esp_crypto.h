@@ -20,7 +20,7 @@ enum {
     ESP_HEADER = 8, /* SPI and sequence number */
     ESP_IV_MAX = 16,
     ESP_ICV_MAX = 32,
-    ESP_KEY_MAX = 36,      /* with the salt */
+    ESP_KEY_MAX = 36, /* with the salt */
     ESP_AUTH_KEY_MAX = 64,
     ESP_BURST_MAX = 64,
 };
@@ -40,6 +40,10 @@ const struct esp_auth *esp_auth_at(unsigned n);
 /* Bytes of the key, the salt of RFC 4106, 3686, 4543 and 7634 (its last four bytes) included. */
 unsigned esp_cipher_key_length(const struct esp_cipher *cipher);
 unsigned esp_auth_key_length(const struct esp_auth *auth);
+unsigned esp_cipher_salt_length(const struct esp_cipher *cipher);
+/* Is there a check value of so many bytes? `auth` as for esp_key_create(). */
+bool esp_icv_is_possible(const struct esp_cipher *cipher, const struct esp_auth *auth,
+                         unsigned icv);
 /* Does it need no algorithm beside it? */
 bool esp_cipher_is_combined(const struct esp_cipher *cipher);
 
@@ -62,15 +66,17 @@ struct esp_key *esp_key_create(const struct esp_cipher *cipher, const uint8_t *k
                                const struct esp_auth *auth, const uint8_t *auth_key, unsigned icv,
                                bool esn);
 void esp_key_free(struct esp_key *key);
+/* Asks for the memory that a short packet with GCM needs. */
+void esp_key_prefetch(const struct esp_key *key);
 struct esp_sizes esp_key_sizes(const struct esp_key *key);
 
 /* A packet to work on. */
 struct esp_packet {
     const struct esp_key *key;
-    uint8_t *esp;     /* the ESP header */
-    uint32_t length;  /* of the encrypted part, behind the initialization vector */
+    uint8_t *esp;      /* the ESP header */
+    uint32_t length;   /* of the encrypted part, behind the initialization vector */
     uint64_t sequence; /* all 64 bits of it; the lower half is in the header as well */
-    bool failed;      /* set by esp_decrypt(): the check value is wrong */
+    bool failed;       /* set by esp_decrypt(): the check value is wrong */
 };
 
 /* A worker's own: the library keeps state in it. NULL when memory is out, or the CPU has no AES. */

@@ -14,10 +14,11 @@ void esp_replay_init(struct esp_replay *replay, uint32_t window, bool esn, uint6
 }
 
 /* The window's lower edge lies in this half or in the one before; a number below it belongs to the
- * next one. */
+ * next one. Without a window half of all numbers are taken for late ones, since packets change
+ * their order all the same. */
 uint64_t esp_replay_sequence(const struct esp_replay *replay, uint32_t lower) {
     uint32_t top = (uint32_t)replay->highest, high = (uint32_t)(replay->highest >> 32);
-    uint32_t window = replay->window ? replay->window : 1;
+    uint32_t window = replay->window ? replay->window : UINT32_C(1) << 31;
     uint32_t edge = top - window + 1;
 
     if (!replay->esn)
