@@ -40,6 +40,9 @@ KEYS = [
     ("decode_static", "Static NAT", "nat_static"),
     ("decode_nptv6", "NPTv6", "nat_nptv6"),
     ("decode_nat64", "NAT64 rules", "nat_nat64"),
+    ("decode_ipsec", "IPsec", "ipsec"),
+    ("ipsec_decode_sa", "Security associations", "ipsec_sa"),
+    ("ipsec_decode_policy", "IPsec policies", "ipsec_policy"),
 ]
 
 

@@ -19,7 +19,7 @@ MAY_INCLUDE = {
     "lib/session": ["core", "json", "interface", "l3"],
     "lib/firewall": ["core", "json", "interface", "l3", "session"],
     "lib/nat": ["core", "json", "interface", "l3", "session"],
-    "lib/ipsec": ["core", "json", "interface", "l3"],
+    "lib/ipsec": ["core", "json", "interface", "l3", "session", "firewall"],
     "lib/control": ["core", "json"],
     "drivers-glue": ["core"],
     "app/dpdk-router": ["core", "control", "interface", "l3", "host", "session"],

@@ -27,6 +27,8 @@ const struct command commands[] = {
     {"show firewall", "List the firewall's rules and what they counted", "firewall.list",
      .render = show_firewall},
     {"show nat", "List NAT rules with their present addresses", "nat.list", .render = show_nat},
+    {"show ipsec", "List IPsec's security associations and policies", "ipsec.sa.list",
+     .run = run_show_ipsec},
     {"show stats {interval SECONDS:interval|count COUNT}", "Show counters, or watch rates",
      "stats.get", .run = run_show_stats},
     {"show drops [all]", "Show dropped packets by stage and reason", "stats.get", .run = run_show_drops},

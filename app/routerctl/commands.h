@@ -35,6 +35,9 @@ void show_firewall(struct session *session, const struct match *match, const voi
 /* show_nat.c */
 void show_nat(struct session *session, const struct match *match, const void *result);
 
+/* show_ipsec.c */
+int run_show_ipsec(struct session *session, const struct match *match);
+
 /* show_stats.c */
 int run_show_stats(struct session *session, const struct match *match);
 int run_show_drops(struct session *session, const struct match *match);

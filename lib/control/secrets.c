@@ -14,7 +14,8 @@
 enum { SECRET_SHORTEST = 4, SECRET_ENOUGH = 8 };
 
 bool secret_is(const char *name, const json_t *value) {
-    static const char *const names[] = {"key", "psk", "secret", "password"};
+    static const char *const names[] = {"key", "authentication_key", "psk", "secret",
+                                        "password"};
     if (!name || !json_is_string(value)) {
         return false;
     }

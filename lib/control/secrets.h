@@ -1,5 +1,6 @@
 /*
- * Secrets in the configuration: string members named "key", "psk", "secret" or "password", at any
+ * Secrets in the configuration: string members named "key", "authentication_key", "psk",
+ * "secret" or "password", at any
  * depth. They are put to work and saved, but never shown or logged.
  */
 #pragma once

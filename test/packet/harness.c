@@ -542,6 +542,50 @@ void apply_fails_at(const char *json, const char *file, int line) {
     turn();
 }
 
+void apply_fails_because_at(const char *json, const char *path, const char *file, int line) {
+    struct problems problems = {0};
+    json_t *document = parse(json, file, line);
+    bool done = config_store_apply(document, 0, NULL, &problems) == CONFIG_DONE, right;
+
+    json_decref(document);
+    right = problems.count == 1 && strcmp(problems.list[0].path, path) == 0;
+    for (size_t i = 0; i < problems.count && !right; i++)
+        fprintf(stderr, "# %s: %s\n", problems.list[i].path, problems.list[i].message);
+    problems_free(&problems);
+    if (done)
+        failed_at(file, line, "the configuration was put in force");
+    if (!right)
+        failed_at(file, line, "a problem at %s alone was expected", path);
+    turn();
+}
+
+const char *rpc_fails_at(const char *method, const char *params, const char *path, const char *file,
+                         int line) {
+    const struct rpc_method *found = rpc_find(method);
+    json_t *document = parse(params, file, line);
+    struct rpc_request request = {.params = document};
+    const char *message = NULL;
+    json_t *result;
+
+    if (!found)
+        failed_at(file, line, "there is no method %s", method);
+    result = found->call(&request);
+    json_decref(document);
+    for (size_t i = 0; i < request.problems.count; i++) {
+        if (strcmp(request.problems.list[i].path, path) == 0)
+            message = text("%s", request.problems.list[i].message);
+        else
+            fprintf(stderr, "# %s: %s\n", request.problems.list[i].path,
+                    request.problems.list[i].message);
+    }
+    problems_free(&request.problems);
+    if (result)
+        failed_at(file, line, "%s succeeded", method);
+    if (!message)
+        failed_at(file, line, "a problem at %s was expected", path);
+    return message;
+}
+
 const char *rpc_at(const char *method, const char *params, const char *file, int line) {
     const struct rpc_method *found = rpc_find(method);
     json_t *document = parse(params, file, line);

@@ -94,9 +94,17 @@ void apply_at(const char *json, const char *file, int line);
 /* One that has to be refused. */
 #define apply_fails(json) apply_fails_at((json), __FILE__, __LINE__)
 void apply_fails_at(const char *json, const char *file, int line);
+/* One that has to be refused because of what stands at this path, "$.routes[0].via", and nothing
+ * else. */
+#define apply_fails_because(json, path) apply_fails_because_at((json), (path), __FILE__, __LINE__)
+void apply_fails_because_at(const char *json, const char *path, const char *file, int line);
 /* Calls a JSON-RPC method, which has to succeed; the result as compact JSON, with ' for ". */
 #define rpc(method, params) rpc_at((method), (params), __FILE__, __LINE__)
 const char *rpc_at(const char *method, const char *params, const char *file, int line);
+/* The same for one that has to fail, with a problem at this path; its message. */
+#define rpc_fails(method, params, path) rpc_fails_at((method), (params), (path), __FILE__, __LINE__)
+const char *rpc_fails_at(const char *method, const char *params, const char *path, const char *file,
+                         int line);
 
 /* Turns the workers and the event loop until nothing moves. */
 void turn(void);

@@ -142,6 +142,47 @@ NAT = {
 }
 
 
+def association(spi, direction, **changes):
+    value = {"spi": spi, "direction": direction, "source": "203.0.113.2",
+             "destination": "198.51.100.2", "mode": "tunnel", "algorithm": "aes-gcm-256",
+             "icv_length": 16, "esn": False, "replay_window": 0, "df": "copy", "vrf": "default",
+             "owner": "config", "age": 3725.2, "packets": 1234567, "bytes": 987654321,
+             "replayed": 0, "too_old": 0, "integrity_failures": 0, "malformed": 0, "refused": 0,
+             "sequence": 1234567, "idle": 0.5}
+    value.update(changes)
+    return value
+
+
+# As the router lists them: the youngest first.
+ASSOCIATIONS = [
+    association(0xc0ffee00, "in", source="2001:db8::9", destination="2001:db8::2",
+                mode="transport", algorithm="aes-cbc-128", authentication="hmac-sha256-128",
+                request=7, owner="client", udp_source_port=4500, udp_destination_port=4500,
+                age=12.0, packets=0, bytes=0),
+    association(4097, "in", source="198.51.100.2", destination="203.0.113.2", replay_window=64,
+                packets=42, bytes=4200, replayed=3, too_old=2, integrity_failures=1234, idle=75.0),
+    association(4096, "out"),
+]
+del ASSOCIATIONS[0]["idle"]
+
+
+def policy(direction, source, destination, **changes):
+    value = {"direction": direction, "action": "protect", "priority": 0, "vrf": "default",
+             "owner": "config", "packets": 0, "without_sa": 0, "source": source,
+             "destination": destination}
+    value.update(changes)
+    return value
+
+
+POLICIES = [
+    policy("out", "10.1.0.0/24", "10.2.0.0/24", name="to-branch", spi=4096, packets=1234567),
+    policy("in", "10.2.0.0/24", "10.1.0.0/24", name="from-branch", spi=4097, packets=42),
+    policy("out", "2001:db8::2/128", "::/0", name="web", protocol="tcp", source_port="1024-65535",
+           destination_port=443, request=7, owner="client", vrf="guest", packets=9, without_sa=9),
+    policy("in", "0.0.0.0/0", "10.1.0.0/24", action="discard", priority=100, packets=7),
+]
+
+
 class Problem(Exception):
     def __init__(self, code, message, data=None):
         super().__init__(message)
@@ -373,6 +414,12 @@ class FakeRouter:
     def nat_list(self, params):
         return NAT if self.configured else {"source": [], "destination": [], "static": [],
                                             "nptv6": [], "nat64": [], "mappings": 0}
+
+    def ipsec_sa_list(self, params):
+        return {"sas": ASSOCIATIONS if self.configured else []}
+
+    def ipsec_policy_list(self, params):
+        return {"policies": POLICIES if self.configured else []}
 
     def stats_get(self, params):
         calls = self.calls["stats.get"]

@@ -20,7 +20,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from fake_router import INTERFACES, ROUTES, FakeRouter  # noqa: E402
+from fake_router import ASSOCIATIONS, INTERFACES, POLICIES, ROUTES, FakeRouter  # noqa: E402
 
 PROGRAM = None
 
@@ -259,6 +259,30 @@ class Show(Case):
         self.router.configured = False
         self.assertEqual(self.ok("show nat"), "no NAT rules\n")
 
+    def test_ipsec(self):
+        self.shows("show ipsec", """
+            |SA   SPI         MODE           SOURCE        DESTINATION   ALGORITHM                    PACKETS    BYTES  REPLAYS  FAILED         IDLE  OWNER
+            |out  0x00001000  tunnel         203.0.113.2   198.51.100.2  aes-gcm-256                   1.23 M   988 MB        0       0        0.5 s  config
+            |in   0x00001001  tunnel         198.51.100.2  203.0.113.2   aes-gcm-256                       42  4.20 kB        5   1,234   1 min 15 s  config
+            |in   0xc0ffee00  transport udp  2001:db8::9   2001:db8::2   aes-cbc-128 hmac-sha256-128        0      0 B        0       0  unused 12 s  client
+            |
+            |ORDER  POLICY       DIRECTION  SELECTOR                                                         ACTION   WITH                PACKETS  OWNER
+            |    1  to-branch    out        10.1.0.0/24 to 10.2.0.0/24                                       protect  SPI 0x00001000       1.23 M  config
+            |    2  from-branch  in         10.2.0.0/24 to 10.1.0.0/24                                       protect  SPI 0x00001001           42  config
+            |    3  web          out        tcp 2001:db8::2 port 1024-65535 to any IPv6 port 443, vrf guest  protect  request 7, missing        9  client
+            |    4  -            in         any IPv4 to 10.1.0.0/24                                          discard  -                         7  config
+        """)
+        both = json.loads(self.ok("-j show ipsec"))
+        self.assertEqual(both, {"sas": ASSOCIATIONS, "policies": POLICIES})
+        self.router.configured = False
+        self.shows("show ipsec", """
+            |no security associations
+            |
+            |no policies: nothing is protected
+        """)
+        self.router.behaviour["ipsec.policy.list"] = "close"
+        self.assertEqual(self.run_words("show", "ipsec").returncode, 3)
+
     def test_stats(self):
         self.shows("show stats", """
             |INTERFACE  RX PACKETS  RX BYTES  MISSED  TX PACKETS  TX BYTES  DROPPED
@@ -369,19 +393,23 @@ class Show(Case):
     def test_missing_members_are_no_crash(self):
         for method in ("system_info", "interface_list", "route_list", "neighbour_list",
                        "stats_get", "runtime_get", "log_list", "system_methods", "session_list",
-                       "session_count", "firewall_list", "nat_list"):
+                       "session_count", "firewall_list", "nat_list", "ipsec_sa_list",
+                       "ipsec_policy_list"):
             for value in ({}, [{}], [], None, 1, "x",
                           {"routes": [{}], "workers": [{}], "next": None, "interfaces": {"a": 1},
                            "drops": [], "sessions": [{}], "rules": [{}, 1], "source": [{}],
                            "destination": [{}], "static": [{}], "nptv6": [{}], "nat64": [{}],
-                           "states": {"a": "b"}}):
+                           "states": {"a": "b"}, "sas": [{}, 1], "policies": [{}, 1]},
+                          {"sas": [{"source": 1, "spi": "x", "idle": "x"}],
+                           "policies": [{"spi": "x", "source": "/", "source_port": 1.5}]}):
                 setattr(self.router, method, lambda params, value=value: value)
                 verb = {"system_info": "system", "interface_list": "interfaces",
                         "route_list": "routes", "neighbour_list": "neighbours",
                         "stats_get": "stats", "runtime_get": "runtime", "log_list": "log",
                         "system_methods": "methods", "session_list": "sessions",
                         "session_count": "sessions summary", "firewall_list": "firewall",
-                        "nat_list": "nat"}[method]
+                        "nat_list": "nat", "ipsec_sa_list": "ipsec",
+                        "ipsec_policy_list": "ipsec"}[method]
                 done = self.run_words("show", *verb.split())
                 self.assertEqual((done.returncode, done.stderr), (0, ""), (method, value))
 

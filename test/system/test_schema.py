@@ -100,6 +100,34 @@ def nat64(**members):
     return nat(nat64=[{"prefix": "64:ff9b::/96", "out": "wan", "to": "interface", **members}])
 
 
+GCM = {"algorithm": "aes-gcm-128", "key": "00" * 20}
+CBC = {"algorithm": "aes-cbc-128", "key": "00" * 16, "authentication": "hmac-sha256-128",
+       "authentication_key": "00" * 32}
+OUT = {"spi": 4096, "direction": "out", "source": "203.0.113.2", "destination": "198.51.100.2"}
+IN = {"spi": 4097, "direction": "in", "source": "198.51.100.2", "destination": "203.0.113.2"}
+TO = {"direction": "out", "source": "192.0.2.0/24", "destination": "10.2.0.0/24"}
+
+
+def ipsec(**members):
+    return {"interfaces": TWO, "ipsec": members}
+
+
+def association(algorithms, ends, **members):
+    return ipsec(sas=[{**ends, **algorithms, **members}])
+
+
+def protect(**members):
+    """A policy that protects, with its association."""
+    return ipsec(sas=[{**OUT, **GCM}], policies=[{**TO, "action": "protect", "spi": 4096, **members}])
+
+
+def without(config, *keys):
+    """The same, less these keys of each association and policy."""
+    members = {name: [{k: v for k, v in item.items() if k not in keys} for item in items]
+               for name, items in config["ipsec"].items()}
+    return {**config, "ipsec": members}
+
+
 def sessions(**members):
     return {"sessions": members}
 
@@ -498,6 +526,109 @@ CASES = [
         nptv6=[{"out": "wan", "inside": "fd00::/48", "outside": "2001:db8:9::/48"}],
         nat64=[{"prefix": "2001:db8:9:64::/64", "out": "wan", "to": "interface"}])),
     (BEYOND, "NAT64 by no interface", nat64(out="dmz")),
+    # IPsec: associations.
+    (RIGHT, "an empty IPsec", ipsec()),
+    (RIGHT, "IPsec with empty lists", ipsec(sas=[], policies=[])),
+    (WRONG, "an unknown key of IPsec", ipsec(peers=[])),
+    (WRONG, "associations by name", ipsec(sas={})),
+    (RIGHT, "an association", association(GCM, OUT)),
+    (RIGHT, "an association with everything", association(
+        GCM, IN, mode="transport", icv_length=12, esn=True, replay_window=4096, df="clear",
+        request=4294967295, vrf="default", udp_source_port=4501, udp_destination_port=4500)),
+    (RIGHT, "an association of IPv6", association(GCM, OUT, source="2001:db8::2",
+                                                  destination="2001:db8::9")),
+    (RIGHT, "all algorithms that do both", ipsec(sas=[
+        {**OUT, "spi": 1000 + n, "algorithm": name, "key": "aF" * length}
+        for n, (name, length) in enumerate((
+            ("aes-gcm-128", 20), ("aes-gcm-192", 28), ("aes-gcm-256", 36),
+            ("aes-gmac-128", 20), ("aes-gmac-192", 28), ("aes-gmac-256", 36),
+            ("chacha20-poly1305", 36)))])),
+    (RIGHT, "all algorithms that encrypt", ipsec(sas=[
+        {**OUT, **CBC, "spi": 1000 + n, "algorithm": name, "key": "00" * length}
+        for n, (name, length) in enumerate((
+            ("aes-cbc-128", 16), ("aes-cbc-192", 24), ("aes-cbc-256", 32),
+            ("aes-ctr-128", 20), ("aes-ctr-192", 28), ("aes-ctr-256", 36)))])),
+    (RIGHT, "all algorithms that authenticate", ipsec(sas=[
+        {**OUT, **CBC, "spi": 1000 + n, "authentication": name, "authentication_key": "00" * length,
+         "icv_length": icv}
+        for n, (name, length, icv) in enumerate((
+            ("hmac-sha1-96", 20, 12), ("hmac-sha256-128", 32, 16), ("hmac-sha384-192", 48, 24),
+            ("hmac-sha512-256", 64, 32)))])),
+    (RIGHT, "authentication alone", without(association(CBC, OUT, algorithm="null"), "key")),
+    (WRONG, "a key for nothing", association(CBC, OUT, algorithm="null")),
+    *((WRONG, f"an association without {key}", without(association(CBC, OUT), key))
+      for key in (*OUT, *CBC)),
+    (WRONG, "an unknown key of an association", association(GCM, OUT, lifetime=3600)),
+    (WRONG, "a reserved SPI", association(GCM, OUT, spi=255)),
+    (RIGHT, "the highest SPI", association(GCM, OUT, spi=4294967295)),
+    (WRONG, "an SPI above the highest", association(GCM, OUT, spi=4294967296)),
+    (WRONG, "an SPI as text", association(GCM, OUT, spi="0x1000")),
+    (WRONG, "both directions", association(GCM, OUT, direction="both")),
+    (WRONG, "an unknown mode", association(GCM, OUT, mode="beet")),
+    (WRONG, "a prefix as an end", association(GCM, OUT, destination="198.51.100.0/24")),
+    (WRONG, "a group as an end", association(GCM, OUT, destination="224.0.0.1")),
+    (WRONG, "ends of two families", association(GCM, OUT, destination="2001:db8::9")),
+    (WRONG, "ends of two families, the other way", association(GCM, OUT, source="2001:db8::9")),
+    (WRONG, "an unknown algorithm", association(GCM, OUT, algorithm="aes-gcm")),
+    (WRONG, "a key without its salt", association(GCM, OUT, key="00" * 16)),
+    (WRONG, "a key that is not hexadecimal", association(GCM, OUT, key="0g" * 20)),
+    (WRONG, "a key of the wrong algorithm", association(GCM, OUT, algorithm="aes-gcm-256")),
+    (WRONG, "authentication that is there already", association(
+        GCM, OUT, authentication="hmac-sha256-128")),
+    (WRONG, "a key for authentication that is there already", association(
+        GCM, OUT, authentication_key="00" * 32)),
+    (WRONG, "unknown authentication", association(CBC, OUT, authentication="hmac-md5-96")),
+    (WRONG, "a short key for authentication", association(CBC, OUT, authentication_key="00" * 31)),
+    (RIGHT, "a short check value", association(GCM, OUT, icv_length=8)),
+    (WRONG, "no length for a check value", association(GCM, OUT, icv_length=10)),
+    (WRONG, "a short check value of ChaCha20", association(
+        GCM, OUT, algorithm="chacha20-poly1305", key="00" * 36, icv_length=12)),
+    (WRONG, "a short check value of an HMAC", association(CBC, OUT, icv_length=12)),
+    (WRONG, "too large a window", association(GCM, IN, replay_window=4097)),
+    (WRONG, "half a UDP encapsulation", association(GCM, OUT, udp_source_port=4500)),
+    (WRONG, "the other half", association(GCM, OUT, udp_destination_port=4500)),
+    (RIGHT, "ESP to any port", association(GCM, OUT, udp_source_port=4500,
+                                           udp_destination_port=40000)),
+    (WRONG, "ESP from another port than 4500", association(GCM, IN, udp_source_port=4500,
+                                                           udp_destination_port=40000)),
+    (WRONG, "an unknown DF", association(GCM, OUT, df="ignore")),
+    (WRONG, "request 0", association(GCM, OUT, request=0)),
+    (BEYOND, "a VRF of an association that does not exist", association(GCM, OUT, vrf="red")),
+    (BEYOND, "one association twice", ipsec(sas=[{**OUT, **GCM}] * 2)),
+    # IPsec: policies.
+    (RIGHT, "a policy", protect()),
+    (RIGHT, "a policy with everything", protect(
+        name="web", source="192.0.2.9", protocol="tcp", source_port="1024-65535",
+        destination_port=443, priority=4294967295, vrf="default")),
+    (RIGHT, "a policy by request", ipsec(policies=[{**TO, "action": "protect", "request": 7}])),
+    (RIGHT, "a policy that lets pass", ipsec(policies=[{"direction": "in", "action": "bypass",
+                                                        "source": "0.0.0.0/0"}])),
+    (RIGHT, "a policy that drops", ipsec(policies=[{"direction": "in", "action": "discard",
+                                                    "destination": "2001:db8::/32"}])),
+    (WRONG, "a policy without a direction", without(protect(), "direction")),
+    (WRONG, "a policy without an action", ipsec(policies=[TO])),
+    (WRONG, "an unknown action", protect(action="require")),
+    (WRONG, "a policy for anything", ipsec(policies=[{"direction": "in", "action": "discard"}])),
+    (WRONG, "a policy for two families", protect(destination="2001:db8::/32")),
+    (WRONG, "a policy for two families, the other way", protect(source="2001:db8::/32")),
+    (WRONG, "a policy that protects with nothing", ipsec(policies=[{**TO, "action": "protect"}])),
+    (WRONG, "a policy that protects twice", protect(request=7)),
+    (WRONG, "a policy that lets pass and protects", protect(action="bypass")),
+    (WRONG, "ports of a policy without a protocol", protect(destination_port=443)),
+    (WRONG, "ports of a policy for ICMP", protect(protocol="icmp", source_port=8)),
+    (RIGHT, "ports of protocols of a policy by number", protect(protocol=132, source_port=1)),
+    (WRONG, "port 0 of a policy", protect(protocol="udp", source_port=0)),
+    (WRONG, "a port of a policy as text", protect(protocol="udp", source_port="53")),
+    (WRONG, "a list of ports of a policy", protect(protocol="udp", source_port=[53, 54])),
+    (WRONG, "an unknown protocol of a policy", protect(protocol="ospf")),
+    (RIGHT, "any protocol by its number", protect(protocol=0)),
+    (WRONG, "a negative priority", protect(priority=-1)),
+    (WRONG, "an unknown key of a policy", protect(mode="tunnel")),
+    (BEYOND, "a policy without its association", protect(spi=4097)),
+    (BEYOND, "a policy with an association of the other direction", protect(direction="in")),
+    (BEYOND, "a VRF of a policy that does not exist", protect(vrf="red")),
+    (BEYOND, "host bits of a policy", protect(source="192.0.2.1/24")),
+    (BEYOND, "reversed ports of a policy", protect(protocol="udp", source_port="2000-1000")),
 ]
 
 

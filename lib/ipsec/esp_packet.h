@@ -1,0 +1,95 @@
+/*
+ * Inside lib/ipsec: packets into ESP and out of it (RFC 4303 section 3.3 and 3.4, RFC 3948), a
+ * burst at a time. Which association a packet belongs to, and whether it may, is for the stages to
+ * know.
+ */
+#pragma once
+
+#include "ipsec/ipsec_internal.h"
+
+/* 1, 2, 3, ... (RFC 4303 section 2.4). */
+extern uint8_t esp_padding[255];
+
+/* Packets that esp_seal() has made carry this in mbuf->ol_flags, so that they are not protected
+ * again. */
+extern uint64_t esp_sealed_flag;
+
+/* Once. 0 or negative errno. */
+int esp_packet_init(void);
+
+/* The bytes of a chain from an offset on, to and from a buffer. */
+void esp_gather(const struct rte_mbuf *mbuf, unsigned from, unsigned length, uint8_t *out);
+void esp_scatter(struct rte_mbuf *mbuf, unsigned from, const uint8_t *bytes);
+
+/* --- out of ESP --- */
+
+enum esp_open_reason {
+    ESP_OPEN_FRAGMENT,
+    ESP_OPEN_TRUNCATED, /* not even a header and a check value */
+    ESP_OPEN_LENGTH,    /* the encrypted part is no multiple of what the algorithm wants */
+    ESP_OPEN_ADDRESS,   /* from somebody else than the association says */
+    ESP_OPEN_REPLAYED,
+    ESP_OPEN_TOO_OLD,
+    ESP_OPEN_SEQUENCE,    /* number 0 */
+    ESP_OPEN_BUSY,        /* other workers held the window for too long */
+    ESP_OPEN_INTEGRITY,   /* wrong check value */
+    ESP_OPEN_PADDING,     /* longer than the packet, or not 1, 2, 3, ... */
+    ESP_OPEN_DUMMY,       /* next header 59, sent to hide traffic (section 2.6) */
+    ESP_OPEN_NEXT_HEADER, /* not what the mode carries */
+    ESP_OPEN_ECN,         /* RFC 6040 section 4.2: congestion, but the inner packet cannot say so */
+    ESP_OPEN_REASONS
+};
+
+/* Packets of a burst on their way. */
+struct esp_opening {
+    uint64_t mask; /* to be opened; afterwards: those that were, and go on */
+    uint64_t all;
+    uint64_t ipv4, ipv6, other; /* of those: plain packets of a family, and what is not plain */
+    uint16_t at[BURST_MAX];     /* where the ESP header is, from the start of the frame */
+    uint32_t spi[BURST_MAX];    /* network order */
+    struct ipsec_sa *sa[BURST_MAX];
+};
+
+/* Verifies, decrypts and unwraps the packets of the mask, in place; each then is as if it had come
+ * in by itself. Those that fail are dropped, counted in the group under the reasons above. */
+void esp_open(struct worker *worker, struct burst *burst, struct esp_opening *opening,
+              const struct drop_group *drops);
+
+/* --- into ESP --- */
+
+enum { ESP_SEAL_MAX = BURST_MAX };
+
+enum esp_seal_reason {
+    ESP_SEAL_SEQUENCE, /* the association's numbers are used up */
+    ESP_SEAL_NO_ROOM,  /* no buffer for what is added */
+    ESP_SEAL_MODE,     /* transport mode, but the packet is not between the association's ends */
+    ESP_SEAL_REASONS
+};
+
+/* A packet to be protected, from the IP header on. */
+struct esp_sealing {
+    struct rte_mbuf *mbuf;
+    struct ipsec_sa *sa;
+    uint32_t next_hop; /* of the outer packet */
+    enum esp_seal_reason reason;
+};
+
+/* Wraps and encrypts up to ESP_SEAL_MAX packets in place; lengths were checked before. They are
+ * outer packets then, with their next hop. Those that failed have `reason` set, the others
+ * ESP_SEAL_REASONS. */
+void esp_seal(struct worker *worker, struct esp_sealing *packets, unsigned count);
+
+/* Is it a packet of IPv4 in one buffer, with room for a tunnel of plain ESP over IPv4? */
+static inline bool esp_seal_is_usual(const struct ipsec_sa *sa, const struct rte_mbuf *mbuf) {
+    const struct packet_meta *meta = packet_meta((struct rte_mbuf *)(uintptr_t)mbuf);
+
+    return likely(!(meta->flags & (PACKET_IPV6 | PACKET_OF_OURS)) && mbuf->nb_segs == 1 &&
+                  RTE_MBUF_DIRECT(mbuf)) &&
+           rte_pktmbuf_tailroom(mbuf) >= sa->sizes.align + ESP_TRAILER + sa->sizes.icv &&
+           rte_pktmbuf_headroom(mbuf) >= sa->outer + ESP_HEADER + sa->sizes.iv;
+}
+
+/* The same for usual packets, all for one association, which fit. False: it is none of plain ESP in
+ * a tunnel over IPv4, or its numbers come to their end; nothing has been done then. */
+bool esp_seal_usual(struct worker *worker, struct rte_mbuf *const *mbufs, unsigned packets,
+                    struct ipsec_sa *sa, uint32_t next_hop);

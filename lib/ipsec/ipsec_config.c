@@ -1,0 +1,744 @@
+/* The section "ipsec" of router.json: associations and policies by hand. */
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/event.h"
+#include "core/log.h"
+#include "core/section.h"
+#include "interface/interface.h"
+#include "ipsec/esp_replay.h"
+#include "ipsec/ipsec_decode.h"
+#include "ipsec/ipsec_internal.h"
+
+struct sa_config {
+    struct ipsec_sa_settings settings; /* with keys; the VRF's id is set when it is put in force */
+    char vrf[IPSEC_NAME_TEXT];
+};
+
+struct policy_config {
+    struct ipsec_policy_settings settings;
+    char vrf[IPSEC_NAME_TEXT];
+};
+
+struct ipsec_config {
+    unsigned sa_count, policy_count;
+    struct sa_config *sas;
+    struct policy_config *policies;
+};
+
+static struct config_section ipsec_section;
+
+const char *const ipsec_direction_names[] = {
+    [IPSEC_IN] = "in",
+    [IPSEC_OUT] = "out",
+    NULL,
+};
+const char *const ipsec_mode_names[] = {
+    [IPSEC_TUNNEL] = "tunnel",
+    [IPSEC_TRANSPORT] = "transport",
+    NULL,
+};
+const char *const ipsec_action_names[] = {
+    [IPSEC_PROTECT] = "protect",
+    [IPSEC_BYPASS] = "bypass",
+    [IPSEC_DISCARD] = "discard",
+    NULL,
+};
+const char *const ipsec_df_names[] = {
+    [IPSEC_DF_COPY] = "copy",
+    [IPSEC_DF_CLEAR] = "clear",
+    [IPSEC_DF_SET] = "set",
+    NULL,
+};
+
+static void *allocate(size_t count, size_t size) {
+    void *memory = calloc(count ? count : 1, size);
+
+    if (!memory)
+        abort(); /* the control side has no sensible way to go on */
+    return memory;
+}
+
+/* --- decoding --- */
+
+static int digit(char c) {
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* The key itself is never part of a problem. */
+static bool decode_key(const struct decode *d, const char *algorithm, unsigned length, bool salted,
+                       uint8_t *out) {
+    const char *text;
+
+    if (!decode_string(d, &text))
+        return false;
+    if (strlen(text) != 2 * (size_t)length) {
+        decode_problem(d, "%s takes a key of %u hexadecimal digits%s, found %zu characters",
+                       algorithm, 2 * length, salted ? ", the last 8 of them the salt" : "",
+                       strlen(text));
+        return false;
+    }
+    for (unsigned i = 0; i < length; i++) {
+        int high = digit(text[2 * i]), low = digit(text[2 * i + 1]);
+
+        if (high < 0 || low < 0) {
+            decode_problem(d, "expected hexadecimal digits, found something else at place %u",
+                           2 * i + (high < 0 ? 1 : 2));
+            return false;
+        }
+        out[i] = (uint8_t)(high << 4 | low);
+    }
+    return true;
+}
+
+static bool decode_cipher(const struct decode *d, struct ipsec_sa_settings *out) {
+    struct decode at;
+    const char *name;
+
+    if (!decode_required(d, "algorithm", &at) || !decode_string(&at, &name))
+        return false;
+    out->cipher = esp_cipher_find(name);
+    if (!out->cipher) {
+        decode_problem(&at,
+                       "unknown algorithm `%s`; there are aes-gcm-128 to 256, "
+                       "chacha20-poly1305, aes-gmac-128 to 256, aes-cbc-128 to 256, "
+                       "aes-ctr-128 to 256 and null",
+                       name);
+        return false;
+    }
+    if (esp_cipher_key_length(out->cipher) == 0) {
+        if (!decode_member(d, "key", &at))
+            return true;
+        decode_problem(&at, "%s takes no key", name);
+        return false;
+    }
+    return decode_required(d, "key", &at) &&
+           decode_key(&at, name, esp_cipher_key_length(out->cipher),
+                      esp_cipher_salt_length(out->cipher) > 0, out->key);
+}
+
+static bool decode_auth(const struct decode *d, struct ipsec_sa_settings *out) {
+    struct decode at;
+    const char *name;
+
+    if (esp_cipher_is_combined(out->cipher)) {
+        if (!decode_member(d, "authentication", &at) &&
+            !decode_member(d, "authentication_key", &at))
+            return true;
+        decode_problem(&at, "%s authenticates by itself: leave this out",
+                       esp_cipher_name(out->cipher));
+        return false;
+    }
+    if (!decode_required(d, "authentication", &at) || !decode_string(&at, &name))
+        return false;
+    out->auth = esp_auth_find(name);
+    if (!out->auth) {
+        decode_problem(&at,
+                       "unknown algorithm `%s`; there are hmac-sha1-96, hmac-sha256-128, "
+                       "hmac-sha384-192 and hmac-sha512-256",
+                       name);
+        return false;
+    }
+    return decode_required(d, "authentication_key", &at) &&
+           decode_key(&at, name, esp_auth_key_length(out->auth), false, out->auth_key);
+}
+
+static bool decode_algorithms(const struct decode *d, struct ipsec_sa_settings *out) {
+    struct decode at;
+    uint64_t icv;
+
+    if (!decode_cipher(d, out) || !decode_auth(d, out))
+        return false;
+    if (!decode_member(d, "icv_length", &at))
+        return true;
+    if (!decode_uint(&at, 8, ESP_ICV_MAX, &icv))
+        return false;
+    out->icv = (uint8_t)icv;
+    if (esp_icv_is_possible(out->cipher, out->auth, out->icv))
+        return true;
+    decode_problem(&at, "%s has no check value of %u bytes",
+                   out->auth ? esp_auth_name(out->auth) : esp_cipher_name(out->cipher), out->icv);
+    return false;
+}
+
+static bool decode_end(const struct decode *d, const char *key, struct ip_address *out) {
+    struct decode at;
+
+    if (!decode_required(d, key, &at) || !decode_address(&at, out))
+        return false;
+    if (ip_address_is_host(out))
+        return true;
+    decode_problem(&at, "expected the address of a host, found one that no host can have");
+    return false;
+}
+
+static bool decode_ends(const struct decode *d, struct ipsec_sa_settings *out) {
+    struct decode at;
+    bool good = decode_end(d, "source", &out->source);
+
+    good &= decode_end(d, "destination", &out->destination);
+    if (good && out->source.family != out->destination.family &&
+        decode_member(d, "destination", &at)) {
+        decode_problem(&at, "source and destination are of different families");
+        good = false;
+    }
+    return good;
+}
+
+static bool decode_udp(const struct decode *d, struct ipsec_sa_settings *out) {
+    struct decode at;
+    bool good = decode_member_u16(d, "udp_source_port", 1, UINT16_MAX, &out->source_port);
+
+    good &= decode_member_u16(d, "udp_destination_port", 1, UINT16_MAX, &out->destination_port);
+    if (good && (out->source_port == 0) != (out->destination_port == 0)) {
+        decode_problem(d, "UDP encapsulation takes both `udp_source_port` and "
+                          "`udp_destination_port`, as a rule 4500 and 4500");
+        good = false;
+    }
+    if (good && out->direction == IPSEC_IN && out->destination_port != 0 &&
+        out->destination_port != 4500 && decode_member(d, "udp_destination_port", &at)) {
+        decode_problem(&at, "ESP in UDP is received on port 4500 (RFC 3948)");
+        good = false;
+    }
+    return good;
+}
+
+static bool decode_choice(const struct decode *d, const char *key, bool required,
+                          const char *const *words, unsigned *out) {
+    struct decode at;
+
+    if (!(required ? decode_required(d, key, &at) : decode_member(d, key, &at)))
+        return !required;
+    return decode_word(&at, words, out);
+}
+
+static bool decode_vrf(const struct decode *d, char out[IPSEC_NAME_TEXT]) {
+    struct decode at;
+    const char *name;
+
+    snprintf(out, IPSEC_NAME_TEXT, "default");
+    if (!decode_member(d, "vrf", &at))
+        return true;
+    if (!decode_string(&at, &name) || !decode_name(&at, name))
+        return false;
+    snprintf(out, IPSEC_NAME_TEXT, "%s", name);
+    return true;
+}
+
+bool ipsec_decode_sa(const struct decode *d, struct ipsec_sa_settings *out,
+                     char vrf[IPSEC_NAME_TEXT]) {
+    static const char *const keys[] = {"spi",
+                                       "direction",
+                                       "source",
+                                       "destination",
+                                       "mode",
+                                       "algorithm",
+                                       "key",
+                                       "authentication",
+                                       "authentication_key",
+                                       "icv_length",
+                                       "esn",
+                                       "replay_window",
+                                       "udp_source_port",
+                                       "udp_destination_port",
+                                       "df",
+                                       "request",
+                                       "vrf",
+                                       NULL};
+    unsigned direction = IPSEC_IN, mode = IPSEC_TUNNEL, df = IPSEC_DF_COPY;
+    struct decode at;
+    bool good;
+
+    memset(out, 0, sizeof(*out));
+    if (!decode_is_object(d))
+        return false;
+    decode_only_keys(d, keys);
+    good =
+        decode_required(d, "spi", &at) && decode_u32(&at, IPSEC_SPI_FIRST, UINT32_MAX, &out->spi);
+    good &= decode_choice(d, "direction", true, ipsec_direction_names, &direction);
+    good &= decode_choice(d, "mode", false, ipsec_mode_names, &mode);
+    good &= decode_choice(d, "df", false, ipsec_df_names, &df);
+    out->direction = (enum ipsec_direction)direction;
+    out->mode = (enum ipsec_mode)mode;
+    out->df = (enum ipsec_df)df;
+    good &= decode_ends(d, out);
+    good &= decode_algorithms(d, out);
+    good &= decode_member_bool(d, "esn", &out->esn);
+    good &= decode_member_u32(d, "replay_window", 0, ESP_REPLAY_MAX, &out->replay_window);
+    good &= decode_udp(d, out);
+    good &= decode_member_u32(d, "request", 1, UINT32_MAX, &out->request);
+    good &= decode_vrf(d, vrf);
+    return good;
+}
+
+/* A prefix; absent: any. */
+static bool decode_selector_prefix(const struct decode *d, const char *key, struct ip_prefix *out) {
+    struct decode at;
+    const char *text;
+
+    if (!decode_member(d, key, &at))
+        return true;
+    if (!decode_string(&at, &text))
+        return false;
+    if (strchr(text, '/'))
+        return decode_prefix(&at, out);
+    if (!decode_address(&at, &out->address))
+        return false;
+    out->length = ip_family_bits(out->address.family);
+    return true;
+}
+
+static bool decode_selector_ports(const struct decode *d, const char *key, uint8_t protocol,
+                                  uint16_t out[2]) {
+    struct decode at;
+
+    out[0] = 0;
+    out[1] = UINT16_MAX;
+    if (!decode_member(d, key, &at))
+        return true;
+    if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP && protocol != IPPROTO_SCTP &&
+        protocol != IPPROTO_DCCP && protocol != IPPROTO_UDPLITE) {
+        decode_problem(&at,
+                       "only tcp, udp, udplite, sctp and dccp have ports: name the `protocol`");
+        return false;
+    }
+    return decode_ports(&at, &out[0], &out[1]);
+}
+
+static bool decode_selector(const struct decode *d, struct ipsec_selector *out) {
+    struct decode at;
+    bool good = decode_selector_prefix(d, "source", &out->source);
+
+    good &= decode_selector_prefix(d, "destination", &out->destination);
+    if (decode_member(d, "protocol", &at))
+        good &= decode_protocol(&at, &out->protocol);
+    good &= decode_selector_ports(d, "source_port", out->protocol, out->source_port);
+    good &= decode_selector_ports(d, "destination_port", out->protocol, out->destination_port);
+    if (!good)
+        return false;
+    if (out->source.address.family == 0 && out->destination.address.family == 0) {
+        decode_problem(d, "a policy is about one family: name `source` or `destination`, "
+                          "\"0.0.0.0/0\" or \"::/0\" for any");
+        return false;
+    }
+    if (out->source.address.family == 0)
+        out->source.address.family = out->destination.address.family;
+    if (out->destination.address.family == 0)
+        out->destination.address.family = out->source.address.family;
+    if (out->source.address.family == out->destination.address.family)
+        return true;
+    decode_problem(d, "source and destination are of different families");
+    return false;
+}
+
+static bool decode_protection(const struct decode *d, struct ipsec_policy_settings *out) {
+    bool has_spi, good;
+
+    good = decode_member_u32(d, "spi", IPSEC_SPI_FIRST, UINT32_MAX, &out->spi);
+    good &= decode_member_u32(d, "request", 1, UINT32_MAX, &out->request);
+    if (!good)
+        return false;
+    has_spi = out->spi != 0;
+    if (out->action != IPSEC_PROTECT && (has_spi || out->request != 0))
+        decode_problem(d, "only a policy that protects has `spi` or `request`");
+    else if (out->action == IPSEC_PROTECT && has_spi == (out->request != 0))
+        decode_problem(d, "a policy that protects needs either `spi` or `request`, which say with "
+                          "what association");
+    else
+        return true;
+    return false;
+}
+
+bool ipsec_decode_policy(const struct decode *d, struct ipsec_policy_settings *out,
+                         char vrf[IPSEC_NAME_TEXT]) {
+    static const char *const keys[] = {
+        "name", "direction",        "source",  "protocol", "destination", "source_port", "action",
+        "spi",  "destination_port", "request", "priority", "vrf",         NULL};
+    unsigned direction = IPSEC_IN, action = IPSEC_PROTECT;
+    const char *name = NULL;
+    struct decode at;
+    bool good;
+
+    memset(out, 0, sizeof(*out));
+    if (!decode_is_object(d))
+        return false;
+    decode_only_keys(d, keys);
+    good = decode_member_string(d, "name", &name);
+    if (name && decode_member(d, "name", &at)) {
+        good &= decode_name(&at, name);
+        snprintf(out->name, sizeof(out->name), "%s", name);
+    }
+    good &= decode_choice(d, "direction", true, ipsec_direction_names, &direction);
+    good &= decode_choice(d, "action", true, ipsec_action_names, &action);
+    out->direction = (enum ipsec_direction)direction;
+    out->action = (enum ipsec_action)action;
+    good &= decode_selector(d, &out->selector);
+    good &= decode_member_u32(d, "priority", 0, UINT32_MAX, &out->priority);
+    good &= decode_vrf(d, vrf);
+    return good && decode_protection(d, out);
+}
+
+static void find_duplicate(const struct decode *d, const struct ipsec_config *config,
+                           const struct ipsec_sa_settings *sa) {
+    struct decode at;
+
+    for (unsigned i = 0; i < config->sa_count; i++) {
+        const struct ipsec_sa_settings *before = &config->sas[i].settings;
+
+        if (before->spi != sa->spi || before->direction != sa->direction ||
+            ip_address_compare(&before->destination, &sa->destination) != 0)
+            continue;
+        if (decode_member(d, "spi", &at))
+            decode_problem(&at, "another association has this SPI, direction and destination");
+        return;
+    }
+}
+
+static void decode_sas(const struct decode *d, struct ipsec_config *config) {
+    size_t count = json_array_size(d->value);
+
+    if (count > IPSEC_SAS_MAX) {
+        decode_problem(d, "expected at most %u associations, found %zu", (unsigned)IPSEC_SAS_MAX,
+                       count);
+        return;
+    }
+    config->sas = allocate(count, sizeof(*config->sas));
+    for (size_t i = 0; i < count; i++) {
+        struct decode element = decode_element(d, i);
+        struct sa_config *sa = &config->sas[config->sa_count];
+
+        if (!ipsec_decode_sa(&element, &sa->settings, sa->vrf)) {
+            explicit_bzero(sa, sizeof(*sa));
+            continue;
+        }
+        find_duplicate(&element, config, &sa->settings);
+        config->sa_count++;
+    }
+}
+
+static void decode_policies(const struct decode *d, struct ipsec_config *config) {
+    size_t count = json_array_size(d->value);
+
+    if (count > IPSEC_POLICIES_MAX) {
+        decode_problem(d, "expected at most %u policies, found %zu", (unsigned)IPSEC_POLICIES_MAX,
+                       count);
+        return;
+    }
+    config->policies = allocate(count, sizeof(*config->policies));
+    for (size_t i = 0; i < count; i++) {
+        struct decode element = decode_element(d, i);
+        struct policy_config *policy = &config->policies[config->policy_count];
+
+        if (ipsec_decode_policy(&element, &policy->settings, policy->vrf))
+            config->policy_count++;
+    }
+}
+
+static void free_config(void *value) {
+    struct ipsec_config *config = value;
+
+    if (!config)
+        return;
+    if (config->sas)
+        explicit_bzero(config->sas, config->sa_count * sizeof(*config->sas));
+    free(config->sas);
+    free(config->policies);
+    free(config);
+}
+
+static void *decode_ipsec(struct decode *d) {
+    static const char *const keys[] = {"sas", "policies", NULL};
+    struct ipsec_config *config;
+    struct decode member;
+
+    if (!d || !decode_is_object(d))
+        return NULL;
+    decode_only_keys(d, keys);
+    config = allocate(1, sizeof(*config));
+    if (decode_member(d, "sas", &member) && decode_is_array(&member))
+        decode_sas(&member, config);
+    if (decode_member(d, "policies", &member) && decode_is_array(&member))
+        decode_policies(&member, config);
+    return config;
+}
+
+/* --- checking --- */
+
+static void check_vrf(const struct config *config, const char *list, unsigned index,
+                      const char *vrf, struct problems *problems) {
+    char path[64];
+
+    if (vrf_configured(config, vrf))
+        return;
+    snprintf(path, sizeof(path), "$.ipsec.%s[%u].vrf", list, index);
+    problems_add(problems, path, "VRF `%s` does not exist", vrf);
+}
+
+/* A policy by SPI is about an association that stands here; one by request may wait for it. */
+static void check_protection(const struct ipsec_config *ipsec, unsigned index,
+                             struct problems *problems) {
+    const struct ipsec_policy_settings *policy = &ipsec->policies[index].settings;
+    char path[64];
+
+    if (policy->spi == 0)
+        return;
+    for (unsigned i = 0; i < ipsec->sa_count; i++) {
+        if (ipsec->sas[i].settings.spi == policy->spi &&
+            ipsec->sas[i].settings.direction == policy->direction)
+            return;
+    }
+    snprintf(path, sizeof(path), "$.ipsec.policies[%u].spi", index);
+    problems_add(problems, path, "there is no association %u in direction `%s`", policy->spi,
+                 ipsec_direction_names[policy->direction]);
+}
+
+static void check_ipsec(const struct config *config, struct problems *problems) {
+    const struct ipsec_config *ipsec = config_value(config, &ipsec_section);
+
+    for (unsigned i = 0; ipsec && i < ipsec->sa_count; i++)
+        check_vrf(config, "sas", i, ipsec->sas[i].vrf, problems);
+    for (unsigned i = 0; ipsec && i < ipsec->policy_count; i++) {
+        check_vrf(config, "policies", i, ipsec->policies[i].vrf, problems);
+        check_protection(ipsec, i, problems);
+    }
+}
+
+/* --- putting it to work --- */
+
+/* What the new configuration adds: made by prepare, taken over by commit. */
+static struct {
+    struct ipsec_sa **sas; /* by place in the configuration; NULL: stays as it is */
+    struct ipsec_policy **policies;
+    unsigned sa_count, policy_count;
+} prepared;
+
+static void forget_prepared(void) {
+    for (unsigned i = 0; i < prepared.sa_count; i++)
+        sa_destroy(prepared.sas[i]);
+    for (unsigned i = 0; i < prepared.policy_count; i++)
+        policy_destroy(prepared.policies[i]);
+    free(prepared.sas);
+    free(prepared.policies);
+    memset(&prepared, 0, sizeof(prepared));
+}
+
+/* Numbers go on in an association that stays as it was. */
+static bool has_sa(const struct ipsec_config *config, const struct sa_config *sa, unsigned place) {
+    if (config && place < config->sa_count && memcmp(&config->sas[place], sa, sizeof(*sa)) == 0)
+        return true; /* the usual case, and the reason why this does not take n * n steps */
+    for (unsigned i = 0; config && i < config->sa_count; i++) {
+        if (memcmp(&config->sas[i], sa, sizeof(*sa)) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* The policy in force that says just this. Looked for from where the one before it was found. */
+static struct ipsec_policy *policy_like(const struct policy_config *wanted,
+                                        struct ipsec_policy **cursor) {
+    struct ipsec_policy_settings settings = wanted->settings;
+    struct ipsec_policy *start = *cursor ? ipsec_policy_next(*cursor) : NULL, *policy;
+    int vrf = vrf_by_name(wanted->vrf);
+
+    settings.vrf = (uint16_t)vrf;
+    if (!start)
+        start = ipsec_policy_next(NULL);
+    policy = start;
+    while (policy && vrf >= 0) {
+        if (policy->owner == IPSEC_OF_CONFIG &&
+            memcmp(&policy->settings, &settings, sizeof(settings)) == 0) {
+            *cursor = policy;
+            return policy;
+        }
+        policy = ipsec_policy_next(policy);
+        if (!policy)
+            policy = ipsec_policy_next(NULL);
+        if (policy == start)
+            break;
+    }
+    return NULL;
+}
+
+static int prepare_sas(const struct ipsec_config *before, const struct ipsec_config *after,
+                       struct problems *problems) {
+    char path[64];
+
+    prepared.sas = allocate(after->sa_count, sizeof(*prepared.sas));
+    prepared.sa_count = after->sa_count;
+    for (unsigned i = 0; i < after->sa_count; i++) {
+        const struct sa_config *sa = &after->sas[i];
+        const struct ipsec_sa *other =
+            ipsec_sa_find(sa->settings.spi, sa->settings.direction, &sa->settings.destination);
+
+        snprintf(path, sizeof(path), "$.ipsec.sas[%u]", i);
+        if (other && other->owner != IPSEC_OF_CONFIG) {
+            problems_add(
+                problems, path, "%s has added an association with this SPI and destination",
+                other->owner == IPSEC_OF_IKE ? "the IKE daemon" : "a client of the control socket");
+            return -EEXIST;
+        }
+        if (has_sa(before, sa, i))
+            continue;
+        prepared.sas[i] = sa_create(&sa->settings);
+        if (!prepared.sas[i]) {
+            problems_add(problems, path, "the association cannot be made: %s", strerror(errno));
+            return -errno;
+        }
+    }
+    return 0;
+}
+
+static int prepare_policies(const struct ipsec_config *after, struct problems *problems) {
+    int error = policy_reserve(after->policy_count);
+
+    prepared.policies = allocate(after->policy_count, sizeof(*prepared.policies));
+    prepared.policy_count = after->policy_count;
+    for (unsigned i = 0; i < after->policy_count && error == 0; i++) {
+        prepared.policies[i] = policy_create(&after->policies[i].settings);
+        error = prepared.policies[i] ? 0 : -ENOMEM;
+    }
+    if (error)
+        problems_add(problems, "$.ipsec.policies", "the policies cannot be made: %s",
+                     strerror(-error));
+    return error;
+}
+
+static int prepare_ipsec(const struct config *old, const struct config *new,
+                         struct problems *problems) {
+    const struct ipsec_config *before = config_value(old, &ipsec_section);
+    const struct ipsec_config *after = config_value(new, &ipsec_section);
+    int error;
+
+    if (!after)
+        return 0;
+    error = ipsec_need();
+    if (error) {
+        problems_add(problems, "$.ipsec", "%s",
+                     error == -ENOTSUP ? "this CPU has no instructions for AES"
+                                       : "there is not enough memory");
+        return error;
+    }
+    error = prepare_sas(before, after, problems);
+    if (error == 0)
+        error = prepare_policies(after, problems);
+    if (error)
+        forget_prepared();
+    return error;
+}
+
+static void abort_ipsec(const struct config *old, const struct config *new) {
+    (void)old;
+    (void)new;
+    forget_prepared();
+}
+
+static void commit_sas(const struct ipsec_config *before, const struct ipsec_config *after) {
+    for (unsigned i = 0; before && i < before->sa_count; i++) {
+        const struct ipsec_sa_settings *settings = &before->sas[i].settings;
+
+        if (!has_sa(after, &before->sas[i], i))
+            ipsec_sa_delete(settings->spi, settings->direction, &settings->destination,
+                            IPSEC_OF_CONFIG);
+    }
+    for (unsigned i = 0; i < prepared.sa_count; i++) {
+        struct ipsec_sa *sa = prepared.sas[i];
+
+        if (!sa)
+            continue;
+        sa->vrf = sa->settings.vrf = (uint16_t)vrf_by_name(after->sas[i].vrf);
+        sa_insert(sa, IPSEC_OF_CONFIG);
+        prepared.sas[i] = NULL;
+    }
+}
+
+/* Those that say the same as before keep what they have counted, but take their new places. */
+static void commit_policies(const struct ipsec_config *after) {
+    struct ipsec_policy *cursor = NULL;
+
+    for (unsigned i = 0; i < prepared.policy_count; i++) {
+        const struct ipsec_policy *like = policy_like(&after->policies[i], &cursor);
+
+        prepared.policies[i]->settings.vrf = (uint16_t)vrf_by_name(after->policies[i].vrf);
+        if (like)
+            memcpy(prepared.policies[i]->tallies, like->tallies,
+                   workers_count() * sizeof(*like->tallies));
+    }
+    policy_delete_of(IPSEC_OF_CONFIG);
+    for (unsigned i = 0; i < prepared.policy_count; i++) {
+        policy_insert(prepared.policies[i], IPSEC_OF_CONFIG);
+        prepared.policies[i] = NULL;
+    }
+}
+
+static void publish(struct event_timer *timer) {
+    enum { AGAIN_MSEC = 1000 };
+    int error = ipsec_publish();
+
+    if (error) {
+        log_error("ipsec", "the policies could not be put in force, trying again: %s",
+                  strerror(-error));
+        event_timer_start(timer, AGAIN_MSEC);
+    }
+}
+
+static struct event_timer publish_timer = {.expired = publish};
+
+static void delete_all(void) {
+    const struct ipsec_sa *next;
+
+    for (const struct ipsec_sa *sa = ipsec_sa_next(NULL); sa; sa = next) {
+        next = ipsec_sa_next(sa);
+        ipsec_sa_delete(sa->settings.spi, sa->settings.direction, &sa->settings.destination,
+                        sa->owner);
+    }
+    policy_delete_of(IPSEC_OF_CONFIG);
+    policy_delete_of(IPSEC_OF_CLIENT);
+    policy_delete_of(IPSEC_OF_IKE);
+}
+
+static void commit_ipsec(const struct config *old, const struct config *new) {
+    const struct ipsec_config *after = config_value(new, &ipsec_section);
+
+    if (after) {
+        commit_sas(config_value(old, &ipsec_section), after);
+        commit_policies(after);
+    } else if (ipsec_configured) {
+        delete_all(); /* the stages go */
+    }
+    if (after || ipsec_configured)
+        publish(&publish_timer);
+    ipsec_configured = after != NULL;
+    forget_prepared();
+}
+
+static void release_ipsec(const struct config *old, const struct config *new) {
+    (void)old;
+    if (!config_value(new, &ipsec_section) && !new)
+        ipsec_free();
+}
+
+static int init_ipsec(void) {
+    spd_init();
+    return 0;
+}
+
+static struct config_section ipsec_section = {
+    .name = "ipsec",
+    .init = init_ipsec,
+    .after = (const char *const[]){"interfaces", "vrfs", NULL},
+    .decode = decode_ipsec,
+    .check = check_ipsec,
+    .prepare = prepare_ipsec,
+    .abort = abort_ipsec,
+    .commit = commit_ipsec,
+    .release = release_ipsec,
+    .free = free_config,
+};
+CONFIG_SECTION(ipsec_section)

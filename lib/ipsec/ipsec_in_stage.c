@@ -1,0 +1,253 @@
+/*
+ * Stage `ipsec_in`: what comes in protected is taken out of its protection, and what should have
+ * been protected ends here (RFC 4301 section 5.2).
+ *
+ * ESP packets, plain or in UDP, are found by SPI and destination. What is in them goes through
+ * `parse` again and has to match a policy that names their association; it keeps the interface that
+ * its outer packet came in by, so that firewall rules for that interface see it. ESP that is not
+ * for an association here passes, as the packets of others do, unless it is for the router itself.
+ */
+#include <netinet/in.h>
+#include <rte_prefetch.h>
+
+#include "ipsec/esp_packet.h"
+#include "ipsec/ipsec_internal.h"
+#include "l3/header.h"
+#include "l3/next_hop.h"
+#include "l3/route_lookup.h"
+
+enum in_drop {
+    IN_UNKNOWN_SPI = ESP_OPEN_REASONS,
+    IN_NO_POLICY,
+    IN_UNPROTECTED,
+    IN_DISCARDED,
+};
+
+static void ipsec_in_run(struct worker *worker, struct burst *burst);
+
+static struct stage ipsec_in_stage = {
+    .name = "ipsec_in",
+    .drops = {.reasons =
+                  (const char *const[]){
+                      [ESP_OPEN_FRAGMENT] = "fragment",
+                      [ESP_OPEN_TRUNCATED] = "truncated",
+                      [ESP_OPEN_LENGTH] = "bad_length",
+                      [ESP_OPEN_ADDRESS] = "wrong_source",
+                      [ESP_OPEN_REPLAYED] = "replayed",
+                      [ESP_OPEN_TOO_OLD] = "too_old",
+                      [ESP_OPEN_SEQUENCE] = "sequence_zero",
+                      [ESP_OPEN_BUSY] = "busy",
+                      [ESP_OPEN_INTEGRITY] = "integrity",
+                      [ESP_OPEN_PADDING] = "bad_padding",
+                      [ESP_OPEN_DUMMY] = "dummy_packet",
+                      [ESP_OPEN_NEXT_HEADER] = "wrong_next_header",
+                      [ESP_OPEN_ECN] = "ecn_congestion",
+                      [IN_UNKNOWN_SPI] = "unknown_spi",
+                      [IN_NO_POLICY] = "no_policy",
+                      [IN_UNPROTECTED] = "unprotected",
+                      [IN_DISCARDED] = "discarded",
+                      NULL,
+                  }},
+    .run = ipsec_in_run,
+    .wanted = ipsec_wanted,
+};
+STAGE(ipsec_in_stage)
+
+static void drop(struct worker *worker, struct burst *burst, unsigned i, unsigned reason) {
+    burst_drop(worker, burst, i, &ipsec_in_stage.drops, reason);
+}
+
+/* --- associations --- */
+
+static bool is_for(const struct ipsec_sa *sa, const struct packet_meta *meta,
+                   const uint8_t *packet) {
+    bool udp = meta->l4_protocol == IPPROTO_UDP, ipv6 = meta->flags & PACKET_IPV6;
+
+    if (sa->vrf != meta->vrf || udp != (bool)(sa->flags & SA_UDP) ||
+        ipv6 != (bool)(sa->flags & SA_IPV6))
+        return false;
+    if (ipv6)
+        return memcmp(packet + 24, sa->destination6, 16) == 0;
+    return rte_be_to_cpu_32(load32(packet + 16)) == sa->destination;
+}
+
+static bool is_ours(struct rte_mbuf *mbuf) {
+    const struct packet_meta *meta = packet_meta(mbuf);
+    const uint8_t *packet = packet_l3(mbuf, const uint8_t *);
+    uint32_t id;
+
+    if (meta->flags & PACKET_LOCAL)
+        return true;
+    if (meta->flags & PACKET_IPV6) {
+        struct prefix_key destination = prefix_key_from_ipv6(packet + 24);
+
+        route_lookup_ipv6(meta->vrf, &destination, &id, 1);
+    } else {
+        uint32_t destination = rte_be_to_cpu_32(load32(packet + 16));
+
+        route_lookup_ipv4(meta->vrf, &destination, &id, 1);
+    }
+    return next_hop_get(id)->type == NEXT_HOP_LOCAL;
+}
+
+/* ESP, or UDP to the port of RFC 3948: where the ESP header is; 0 for all others. */
+static inline unsigned esp_at(struct rte_mbuf *mbuf) {
+    enum { UDP_PORT = 4500 };
+    const struct packet_meta *meta = packet_meta(mbuf);
+    unsigned at = meta->l4_offset;
+
+    if (meta->l4_protocol == IPPROTO_ESP)
+        return at;
+    if (likely(meta->l4_protocol != IPPROTO_UDP) || meta->flags & PACKET_LATER_FRAGMENT ||
+        at + UDP_HEADER + ESP_HEADER > mbuf->data_len)
+        return 0;
+    return load16(rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, at + 2)) == RTE_BE16(UDP_PORT)
+               ? at + UDP_HEADER
+               : 0;
+}
+
+static void find(struct worker *worker, struct burst *burst, struct esp_opening *opening) {
+    struct ipsec_sa *_Atomic *bucket[BURST_MAX];
+    uint64_t found = 0;
+    unsigned i;
+
+    BURST_FOREACH (i, opening->mask) {
+        struct rte_mbuf *mbuf = burst->packets[i];
+        uint32_t spi = opening->at[i] + ESP_HEADER > mbuf->data_len ||
+                               packet_meta(mbuf)->flags & PACKET_LATER_FRAGMENT
+                           ? 0
+                           : load32(rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, opening->at[i]));
+
+        opening->spi[i] = spi;
+        bucket[i] = &sa_buckets[IPSEC_IN][sa_bucket(spi)];
+        rte_prefetch0(bucket[i]);
+    }
+    BURST_FOREACH (i, opening->mask) {
+        opening->sa[i] = atomic_load_explicit(bucket[i], memory_order_acquire);
+        rte_prefetch0(opening->sa[i]);
+    }
+    BURST_FOREACH (i, opening->mask) {
+        struct rte_mbuf *mbuf = burst->packets[i];
+        const struct packet_meta *meta = packet_meta(mbuf);
+        const uint8_t *packet = packet_l3(mbuf, const uint8_t *);
+        struct ipsec_sa *sa = opening->sa[i];
+
+        while (sa && (sa->spi != opening->spi[i] || !is_for(sa, meta, packet)))
+            sa = atomic_load_explicit(&sa->next, memory_order_acquire);
+        opening->sa[i] = sa;
+        if (sa) {
+            found |= UINT64_C(1) << i;
+            rte_prefetch0(&sa->replay);
+            rte_prefetch0(sa->key);
+        } else if (meta->l4_protocol == IPPROTO_ESP && is_ours(mbuf)) {
+            drop(worker, burst, i,
+                 meta->flags & PACKET_FRAGMENT ? (unsigned)ESP_OPEN_FRAGMENT : IN_UNKNOWN_SPI);
+        }
+    }
+    opening->mask = found;
+}
+
+/* --- policies --- */
+
+/* Calls for the packets of each VRF in the mask. Nearly always they are of one. */
+static void for_each_vrf(struct worker *worker, struct burst *burst, uint64_t mask,
+                         struct ipsec_policy **policy) {
+    unsigned i;
+
+    while (mask) {
+        uint16_t vrf = packet_meta(burst->packets[__builtin_ctzll(mask)])->vrf;
+        const struct spd *spd = spd_get(IPSEC_IN, vrf);
+        uint64_t here = 0;
+
+        BURST_FOREACH (i, mask) {
+            here |= (uint64_t)(packet_meta(burst->packets[i])->vrf == vrf) << i;
+            policy[i] = NULL;
+        }
+        if (spd)
+            spd_lookup(worker, spd, burst->packets, here, policy);
+        mask &= ~here;
+    }
+}
+
+/* What was inside: it has to match a policy that names the association (section 5.2, step 4). */
+static void check_opened(struct worker *worker, struct burst *burst,
+                         const struct esp_opening *opening) {
+    struct ipsec_policy *policy[BURST_MAX];
+    unsigned i;
+
+    for_each_vrf(worker, burst, opening->mask, policy);
+    BURST_FOREACH (i, opening->mask) {
+        struct ipsec_sa *sa = opening->sa[i];
+        struct sa_tally *tally = &sa->tallies[worker->index];
+
+        if (likely(policy[i] && policy[i]->action == IPSEC_PROTECT &&
+                   policy_names(policy[i], sa))) {
+            policy[i]->tallies[worker->index].packets++;
+            continue;
+        }
+        tally->refused++;
+        drop(worker, burst, i, IN_NO_POLICY);
+    }
+}
+
+static void check_clear(struct worker *worker, struct burst *burst, uint64_t mask) {
+    struct ipsec_policy *policy[BURST_MAX];
+    unsigned i;
+
+    for_each_vrf(worker, burst, mask, policy);
+    BURST_FOREACH (i, mask) {
+        struct rte_mbuf *mbuf = burst->packets[i];
+
+        if (likely(!policy[i]) || spd_is_exempt(mbuf) || (spd_is_ike(mbuf) && is_ours(mbuf)))
+            continue;
+        policy[i]->tallies[worker->index].packets++;
+        if (policy[i]->action == IPSEC_PROTECT)
+            drop(worker, burst, i, IN_UNPROTECTED);
+        else if (policy[i]->action == IPSEC_DISCARD)
+            drop(worker, burst, i, IN_DISCARDED);
+    }
+}
+
+/* --- the burst --- */
+
+/* Clear packets beside those of both families that came out of ESP are the rare case. */
+static void set_kind(struct worker *worker, const struct burst *burst,
+                     const struct esp_opening *opening) {
+    uint64_t clear = burst->mask & ~opening->all;
+
+    if (worker->burst_kind == BURST_MIXED || opening->other)
+        worker->burst_kind = BURST_MIXED;
+    else if (clear && (worker->burst_kind == BURST_PLAIN_IPV4 ? opening->ipv6 : opening->ipv4))
+        worker->burst_kind = BURST_MIXED;
+    else if (opening->ipv4 && opening->ipv6)
+        worker->burst_kind = BURST_MIXED;
+    else if (opening->ipv4 || opening->ipv6)
+        worker->burst_kind = opening->ipv6 ? BURST_PLAIN_IPV6 : BURST_PLAIN_IPV4;
+}
+
+static void ipsec_in_run(struct worker *worker, struct burst *burst) {
+    struct esp_opening opening;
+    unsigned i;
+
+    opening.mask = opening.all = opening.ipv4 = opening.ipv6 = opening.other = 0;
+    BURST_FOREACH (i, burst->mask) {
+        opening.at[i] = (uint16_t)esp_at(burst->packets[i]);
+        opening.mask |= (uint64_t)(opening.at[i] != 0) << i;
+    }
+    if (opening.mask) {
+        find(worker, burst, &opening);
+        opening.all = opening.mask;
+    }
+    if (opening.mask) {
+        esp_open(worker, burst, &opening, &ipsec_in_stage.drops);
+        set_kind(worker, burst, &opening);
+        if (opening.mask)
+            check_opened(worker, burst, &opening);
+    }
+    if (atomic_load_explicit(&ipsec_has_in_policies, memory_order_relaxed)) {
+        uint64_t clear = burst->mask & ~opening.all & ~burst->dropped;
+
+        if (clear)
+            check_clear(worker, burst, clear);
+    }
+}

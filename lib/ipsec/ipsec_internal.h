@@ -1,0 +1,188 @@
+/* Inside lib/ipsec: associations and policies as workers see them. */
+#pragma once
+
+#include <netinet/in.h>
+#include <rte_byteorder.h>
+#include <rte_common.h>
+#include <rte_spinlock.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "core/stage.h"
+#include "core/worker.h"
+#include "firewall/firewall_rules.h"
+#include "interface/interface.h"
+#include "ipsec/esp_replay.h"
+#include "ipsec/ipsec.h"
+
+/* --- associations --- */
+
+enum {
+    SA_IPV6 = 1 << 0, /* the outer header is IPv6 */
+    SA_UDP = 1 << 1,  /* ESP in UDP */
+    SA_TRANSPORT = 1 << 2,
+    SA_ESN = 1 << 3,
+};
+
+enum {
+    UDP_HEADER = 8,
+    SA_HEADER_MAX = 48, /* IPv6 and UDP */
+    ESP_TRAILER = 2,    /* pad length and next header */
+};
+
+/* A worker's own. */
+struct sa_tally {
+    uint64_t packets, bytes, replayed, too_old, failed, malformed, refused, last_used;
+} __rte_cache_aligned;
+_Static_assert(sizeof(struct sa_tally) == 64, "one cache line");
+
+struct ipsec_sa {
+    const struct esp_key *key;
+    uint32_t spi; /* network order */
+    uint16_t vrf;
+    uint8_t flags;
+    uint8_t outer; /* bytes before the ESP header: IP header and UDP; in transport mode UDP alone */
+    struct esp_sizes sizes;
+    uint8_t df;           /* enum ipsec_df */
+    uint32_t destination; /* IPv4: host order */
+    /* The outer header, but for lengths, id, traffic class and checksum. Its first bytes in tunnel
+     * mode are IPv4's or IPv6's. */
+    uint8_t header[SA_HEADER_MAX];
+    uint8_t destination6[16];
+    uint8_t source[16];            /* of packets that come in; IPv4: the first four bytes */
+    uint64_t sequence_last;        /* the highest number there is */
+    struct ipsec_sa *_Atomic next; /* in the same bucket */
+    struct sa_tally *tallies;      /* one per worker, behind this */
+
+    _Atomic uint64_t sequence __rte_cache_aligned; /* the number sent last */
+
+    rte_spinlock_t lock __rte_cache_aligned; /* of the window, held for a few instructions */
+    struct esp_replay replay;
+
+    /* The control thread's. */
+    struct ipsec_sa_settings settings;
+    enum ipsec_owner owner;
+    uint64_t created;
+    struct ipsec_sa *listed_next, *listed_before;
+} __rte_cache_aligned;
+
+enum { SA_BUCKETS = 1 << 15 };
+extern struct ipsec_sa *_Atomic *sa_buckets[IPSEC_DIRECTIONS];
+
+static inline uint32_t sa_bucket(uint32_t spi) {
+    return (uint32_t)((spi * UINT64_C(0x9e3779b97f4a7c15)) >> 32) % SA_BUCKETS;
+}
+
+/* --- policies --- */
+
+struct policy_tally {
+    uint64_t packets, without_sa;
+    uint64_t reserved[6];
+} __rte_cache_aligned;
+
+struct ipsec_policy {
+    enum ipsec_action action;
+    struct ipsec_sa *_Atomic sa;  /* outbound: what it protects with now; NULL = none */
+    struct policy_tally *tallies; /* one per worker, behind this */
+
+    /* The control thread's. */
+    struct ipsec_policy_settings settings;
+    enum ipsec_owner owner;
+    uint64_t serial;   /* in the order they were added */
+    unsigned position; /* in the order they decide in */
+    struct ipsec_policy *deleted_next;
+} __rte_cache_aligned;
+
+/* Is this association one of those that the policy protects with? */
+static inline bool policy_names(const struct ipsec_policy *policy, const struct ipsec_sa *sa) {
+    return policy->settings.request != 0 ? policy->settings.request == sa->settings.request
+                                         : policy->settings.spi == sa->settings.spi;
+}
+
+/* The policies of one VRF and direction, in the order they decide in. Replaced whole. */
+struct spd {
+    struct firewall_ruleset *rules; /* rule n selects for policy n */
+    uint32_t generation;            /* of caches */
+    uint32_t count;
+    bool ports[2]; /* some policy of IPv4, or IPv6, looks at ports */
+    struct ipsec_policy *policies[];
+};
+extern struct spd *_Atomic spd_of_vrf[IPSEC_DIRECTIONS][VRFS_MAX];
+
+/* NULL: there are no policies. */
+static inline const struct spd *spd_get(enum ipsec_direction direction, uint16_t vrf) {
+    return atomic_load_explicit(&spd_of_vrf[direction][vrf], memory_order_acquire);
+}
+
+/* The policies of packets, NULL where none matches. Those that are not in the mask are left alone.
+ * All are of the VRF. Worker side. */
+void spd_lookup(struct worker *worker, const struct spd *spd, struct rte_mbuf *const *packets,
+                uint64_t mask, struct ipsec_policy **out);
+
+/* Without these there would never be an association, or a neighbour: Neighbour Discovery, groups,
+ * and ESP itself pass whatever the policies say. */
+static inline bool spd_is_exempt(struct rte_mbuf *mbuf) {
+    enum { ROUTER_SOLICITATION = 133, REDIRECT = 137 };
+    const struct packet_meta *meta = packet_meta(mbuf);
+    const uint8_t *transport = rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, meta->l4_offset);
+
+    if (unlikely(meta->flags & PACKET_IP_MULTICAST || meta->l4_protocol == IPPROTO_ESP))
+        return true;
+    return unlikely(meta->l4_protocol == IPPROTO_ICMPV6) &&
+           !(meta->flags & PACKET_LATER_FRAGMENT) && meta->l4_offset < mbuf->data_len &&
+           transport[0] >= ROUTER_SOLICITATION && transport[0] <= REDIRECT;
+}
+/* So does IKE, if the router itself speaks it: that of others is traffic like any other. */
+bool spd_is_ike(struct rte_mbuf *mbuf);
+
+/* An association has come or gone: the policies that name it choose anew. */
+void spd_choose(const struct ipsec_sa *about);
+
+int sad_init(void);
+void sad_free(void);
+void spd_init(void); /* once, before the workers start */
+void spd_free(void);
+struct spd_cache *spd_cache_create(void);
+void spd_cache_free(struct spd_cache *cache);
+
+/* --- workers --- */
+
+enum { IPSEC_SCRATCH = 1 << 17 };
+
+struct ipsec_worker {
+    struct esp_engine *engine;
+    struct spd_cache *cache;
+    uint8_t *scratch; /* IPSEC_SCRATCH bytes, for packets in several buffers */
+};
+extern struct ipsec_worker ipsec_workers[WORKERS_MAX];
+extern bool ipsec_shared;            /* there are several workers */
+extern _Atomic uint64_t ipsec_clock; /* event_now(), turned by the control thread once a second */
+
+/* Some VRF has inbound policies. */
+extern _Atomic bool ipsec_has_in_policies;
+
+/* As the configuration says. */
+extern bool ipsec_configured;
+
+/* Undoes ipsec_need(), at the end of the program: no worker runs. */
+void ipsec_free(void);
+
+/* In two steps, for changes that must not fail half-way: what is made is not seen by anybody yet.
+ */
+struct ipsec_sa *sa_create(const struct ipsec_sa_settings *settings); /* NULL with errno */
+void sa_insert(struct ipsec_sa *sa, enum ipsec_owner owner);
+void sa_destroy(struct ipsec_sa *sa); /* one that was not inserted; NULL is allowed */
+struct ipsec_policy *policy_create(const struct ipsec_policy_settings *settings); /* NULL: memory */
+int policy_reserve(unsigned more); /* -ENOMEM, -ENOSPC */
+void policy_insert(struct ipsec_policy *policy, enum ipsec_owner owner);
+void policy_destroy(struct ipsec_policy *policy);
+void policy_delete_of(enum ipsec_owner owner); /* all of them, as ipsec_policy_delete() does */
+
+/* The longest payload (inner packet, or in transport mode what ESP covers) that fits. */
+static inline unsigned sa_room(const struct ipsec_sa *sa, unsigned mtu) {
+    unsigned around = sa->outer + ESP_HEADER + sa->sizes.iv + sa->sizes.icv;
+
+    if (mtu < around + sa->sizes.align)
+        return 0;
+    return ((mtu - around) & ~(sa->sizes.align - 1u)) - ESP_TRAILER; /* align: a power of 2 */
+}

@@ -1,0 +1,466 @@
+/*
+ * Stage `ipsec_out`: what a policy protects is encrypted (RFC 4301 section 5.1). It stands behind
+ * firewall and NAT, which so see packets as the inside knows them, and before `output`, which takes
+ * what comes out for any packet that is to be forwarded.
+ *
+ * The outer packet is routed here, since its length has to fit where it goes: a packet that would
+ * be too long is fragmented before it is encrypted, or its sender is told (section 8.2).
+ */
+#include <rte_prefetch.h>
+
+#include "ipsec/esp_packet.h"
+#include "ipsec/ipsec_internal.h"
+#include "l3/flow_hash.h"
+#include "l3/fragment.h"
+#include "l3/header.h"
+#include "l3/next_hop.h"
+#include "l3/route_lookup.h"
+
+enum out_drop {
+    OUT_NO_SA = ESP_SEAL_REASONS,
+    OUT_DISCARDED,
+    OUT_NO_ROUTE,
+    OUT_TOO_LONG,
+};
+
+static void ipsec_out_run(struct worker *worker, struct burst *burst);
+
+static struct stage ipsec_out_stage = {
+    .name = "ipsec_out",
+    .drops = {.reasons =
+                  (const char *const[]){
+                      [ESP_SEAL_SEQUENCE] = "sequence_exhausted",
+                      [ESP_SEAL_NO_ROOM] = "no_buffer",
+                      [ESP_SEAL_MODE] = "not_for_transport_mode",
+                      [OUT_NO_SA] = "no_sa",
+                      [OUT_DISCARDED] = "discarded",
+                      [OUT_NO_ROUTE] = "no_route",
+                      [OUT_TOO_LONG] = "too_long",
+                      NULL,
+                  }},
+    .run = ipsec_out_run,
+    .wanted = ipsec_wanted,
+};
+STAGE(ipsec_out_stage)
+
+static void drop(struct worker *worker, struct burst *burst, unsigned i, unsigned reason) {
+    burst_drop(worker, burst, i, &ipsec_out_stage.drops, reason);
+}
+
+/* --- policies --- */
+
+/* Packets that leave, and are not protected yet. */
+static uint64_t leaving(const struct burst *burst) {
+    uint64_t mask = 0;
+    unsigned i;
+
+    BURST_FOREACH (i, burst->mask) {
+        struct rte_mbuf *mbuf = burst->packets[i];
+        const struct packet_meta *meta = packet_meta(mbuf);
+
+        mask |= (uint64_t)(!(mbuf->ol_flags & esp_sealed_flag) && !(meta->flags & PACKET_LOCAL))
+                << i;
+    }
+    return mask;
+}
+
+/* The policies of packets. False: there are no policies for any of them. */
+static bool look_up(struct worker *worker, struct burst *burst, uint64_t mask,
+                    struct ipsec_policy **policy) {
+    unsigned i;
+
+    /* All of one VRF: such bursts are of one interface. */
+    if (likely(worker->burst_kind != BURST_MIXED)) {
+        const struct spd *spd =
+            spd_get(IPSEC_OUT, packet_meta(burst->packets[__builtin_ctzll(mask)])->vrf);
+
+        if (spd) {
+            spd_lookup(worker, spd, burst->packets, mask, policy);
+            return true;
+        }
+        return false;
+    }
+    while (mask) {
+        uint16_t vrf = packet_meta(burst->packets[__builtin_ctzll(mask)])->vrf;
+        const struct spd *spd = spd_get(IPSEC_OUT, vrf);
+        uint64_t here = 0;
+
+        BURST_FOREACH (i, mask) {
+            here |= (uint64_t)(packet_meta(burst->packets[i])->vrf == vrf) << i;
+            policy[i] = NULL;
+        }
+        if (spd)
+            spd_lookup(worker, spd, burst->packets, here, policy);
+        mask &= ~here;
+    }
+    return true;
+}
+
+static bool is_for_router(const struct packet_meta *meta) {
+    uint8_t type = next_hop_get(meta->next_hop)->type;
+
+    return type == NEXT_HOP_LOCAL || type == NEXT_HOP_BROADCAST;
+}
+
+static bool is_exempt(struct rte_mbuf *mbuf) {
+    return spd_is_exempt(mbuf) || (packet_meta(mbuf)->flags & PACKET_OF_OURS && spd_is_ike(mbuf));
+}
+
+/* With many associations everything that belongs to one is far away in memory: it is asked for
+ * before it is needed, one pointer after the other for the whole burst. */
+static void fetch(struct worker *worker, struct ipsec_policy *const *policy, uint64_t mask) {
+    unsigned i;
+
+    BURST_FOREACH (i, mask)
+        rte_prefetch0(policy[i]);
+    BURST_FOREACH (i, mask) {
+        if (!policy[i])
+            continue;
+        rte_prefetch0(&policy[i]->tallies[worker->index]);
+        rte_prefetch0(atomic_load_explicit(&policy[i]->sa, memory_order_relaxed));
+    }
+    BURST_FOREACH (i, mask) {
+        const struct ipsec_sa *sa =
+            policy[i] ? atomic_load_explicit(&policy[i]->sa, memory_order_acquire) : NULL;
+
+        if (!sa)
+            continue;
+        rte_prefetch0((const char *)sa + RTE_CACHE_LINE_SIZE);
+        rte_prefetch0(&sa->sequence);
+        rte_prefetch0(&sa->tallies[worker->index]);
+        esp_key_prefetch(sa->key);
+    }
+}
+
+/* What remains to be protected, with its associations. */
+static uint64_t decide(struct worker *worker, struct burst *burst, uint64_t mask,
+                       struct ipsec_policy *const *policy, struct ipsec_sa **sa) {
+    uint64_t protect = 0;
+    unsigned i;
+
+    BURST_FOREACH (i, mask) {
+        struct rte_mbuf *mbuf = burst->packets[i];
+        struct policy_tally *tally;
+
+        if (!policy[i] || unlikely(is_for_router(packet_meta(mbuf)) || is_exempt(mbuf)))
+            continue;
+        tally = &policy[i]->tallies[worker->index];
+        tally->packets++;
+        if (unlikely(policy[i]->action == IPSEC_DISCARD)) {
+            drop(worker, burst, i, OUT_DISCARDED);
+        } else if (policy[i]->action == IPSEC_PROTECT) {
+            sa[i] = atomic_load_explicit(&policy[i]->sa, memory_order_acquire);
+            if (likely(sa[i] != NULL)) {
+                protect |= UINT64_C(1) << i;
+                continue;
+            }
+            tally->without_sa++;
+            drop(worker, burst, i, OUT_NO_SA);
+        }
+    }
+    return protect;
+}
+
+/* --- routes --- */
+
+static uint32_t member_for(const struct ipsec_sa *sa, uint32_t id) {
+    const struct next_hop *hop = next_hop_get(id);
+
+    /* One path for all packets, which should come in the order of their numbers. */
+    return hop->type == NEXT_HOP_GROUP
+               ? hop->buckets[flow_hash_mix(sa->spi ^ (uint64_t)flow_hash_seed << 32) &
+                              hop->bucket_mask]
+               : id;
+}
+
+static void route_ipv4(struct esp_sealing *packets, const uint8_t *index, unsigned count,
+                       uint16_t vrf) {
+    uint32_t destination[BURST_MAX], next_hop[BURST_MAX];
+
+    for (unsigned n = 0; n < count; n++)
+        destination[n] = packets[index[n]].sa->destination;
+    route_lookup_ipv4(vrf, destination, next_hop, count);
+    for (unsigned n = 0; n < count; n++)
+        packets[index[n]].next_hop = member_for(packets[index[n]].sa, next_hop[n]);
+}
+
+static void route_ipv6(struct esp_sealing *packets, const uint8_t *index, unsigned count,
+                       uint16_t vrf) {
+    struct prefix_key destination[BURST_MAX];
+    uint32_t next_hop[BURST_MAX];
+
+    for (unsigned n = 0; n < count; n++)
+        destination[n] = prefix_key_from_ipv6(packets[index[n]].sa->destination6);
+    route_lookup_ipv6(vrf, destination, next_hop, count);
+    for (unsigned n = 0; n < count; n++)
+        packets[index[n]].next_hop = member_for(packets[index[n]].sa, next_hop[n]);
+}
+
+static bool is_one_run(const struct esp_sealing *packets, unsigned count) {
+    for (unsigned i = 1; i < count; i++) {
+        if (packets[i].sa != packets[0].sa)
+            return false;
+    }
+    return !(packets[0].sa->flags & SA_TRANSPORT);
+}
+
+/* Usually a burst is for one association. */
+static void route_run(struct esp_sealing *packets, unsigned count) {
+    const uint8_t index = 0;
+
+    if (packets[0].sa->flags & SA_IPV6)
+        route_ipv6(packets, &index, 1, packets[0].sa->vrf);
+    else
+        route_ipv4(packets, &index, 1, packets[0].sa->vrf);
+    for (unsigned i = 1; i < count; i++)
+        packets[i].next_hop = packets[0].next_hop;
+}
+
+/* Those of one VRF and family at a time. In transport mode the packet's own route is the one. */
+static void route(struct esp_sealing *packets, unsigned count) {
+    uint64_t left = count == 64 ? UINT64_MAX : (UINT64_C(1) << count) - 1;
+    unsigned i;
+
+    while (left) {
+        const struct ipsec_sa *first = packets[__builtin_ctzll(left)].sa;
+        uint8_t index[BURST_MAX];
+        unsigned n = 0;
+
+        BURST_FOREACH (i, left) {
+            const struct ipsec_sa *sa = packets[i].sa;
+
+            if (sa->vrf == first->vrf && !((sa->flags ^ first->flags) & (SA_IPV6 | SA_TRANSPORT))) {
+                index[n++] = (uint8_t)i;
+                packets[i].next_hop = packet_meta(packets[i].mbuf)->next_hop;
+            }
+        }
+        for (unsigned k = 0; k < n; k++)
+            left &= ~(UINT64_C(1) << index[k]);
+        if (first->flags & SA_TRANSPORT)
+            continue;
+        if (first->flags & SA_IPV6)
+            route_ipv6(packets, index, n, first->vrf);
+        else
+            route_ipv4(packets, index, n, first->vrf);
+    }
+}
+
+static bool leads_somewhere(const struct next_hop *hop) {
+    return likely(hop->type == NEXT_HOP_FORWARD) || hop->type == NEXT_HOP_STALE ||
+           hop->type == NEXT_HOP_RESOLVE || hop->type == NEXT_HOP_GLEAN;
+}
+
+/* --- lengths --- */
+
+/* The pieces of one packet, to be protected each. */
+struct pieces {
+    struct ipsec_sa *sa;
+    uint32_t next_hop;
+    unsigned count;
+    struct esp_sealing packets[ESP_SEAL_MAX];
+};
+
+static void send_pieces(struct worker *worker, struct pieces *pieces) {
+    esp_seal(worker, pieces->packets, pieces->count);
+    for (unsigned i = 0; i < pieces->count; i++) {
+        struct rte_mbuf *mbuf = pieces->packets[i].mbuf;
+
+        if (pieces->packets[i].reason != ESP_SEAL_REASONS) {
+            counters_drop(worker->counters, &ipsec_out_stage.drops, pieces->packets[i].reason);
+            rte_pktmbuf_free(mbuf);
+            continue;
+        }
+        packet_meta(mbuf)->flags |= PACKET_INSPECTED | PACKET_NEXT_HOP;
+        worker_route(worker, mbuf);
+    }
+    pieces->count = 0;
+}
+
+static void add_piece(struct worker *worker, struct rte_mbuf *piece, void *context) {
+    struct pieces *pieces = context;
+
+    pieces->packets[pieces->count++] =
+        (struct esp_sealing){.mbuf = piece, .sa = pieces->sa, .next_hop = pieces->next_hop};
+    if (pieces->count == ESP_SEAL_MAX)
+        send_pieces(worker, pieces);
+}
+
+/* The packet's own IP header, which transport mode leaves outside. */
+static unsigned header_outside(struct rte_mbuf *mbuf, const struct ipsec_sa *sa) {
+    const struct packet_meta *meta = packet_meta(mbuf);
+
+    return sa->flags & SA_TRANSPORT ? (unsigned)(meta->l4_offset - meta->l3_offset) : 0u;
+}
+
+static bool may_fragment(struct rte_mbuf *mbuf, const struct ipsec_sa *sa) {
+    const struct packet_meta *meta = packet_meta(mbuf);
+
+    return !(meta->flags & PACKET_IPV6) && !(sa->flags & SA_TRANSPORT) &&
+           !(packet_l3(mbuf, const struct rte_ipv4_hdr *)->fragment_offset &
+             RTE_BE16(RTE_IPV4_HDR_DF_FLAG));
+}
+
+static void too_long(struct worker *worker, struct burst *burst, unsigned i,
+                     const struct esp_sealing *packet, unsigned room) {
+    enum { IPV6_LEAST_MTU = 1280, IPV4_LEAST_MTU = 68 };
+    struct rte_mbuf *mbuf = packet->mbuf;
+    struct packet_meta *meta = packet_meta(mbuf);
+    struct pieces pieces = {.sa = packet->sa, .next_hop = packet->next_hop};
+    unsigned header = header_outside(mbuf, packet->sa);
+
+    if (may_fragment(mbuf, packet->sa) && room >= IPV4_LEAST_MTU) {
+        rte_pktmbuf_refcnt_update(mbuf, 1); /* ipv4_fragment() frees it, and so does the burst */
+        if (ipv4_fragment(worker, mbuf, (uint16_t)room, add_piece, &pieces) < 0) {
+            rte_pktmbuf_refcnt_update(mbuf, -1);
+            drop(worker, burst, i, ESP_SEAL_NO_ROOM);
+            return;
+        }
+        send_pieces(worker, &pieces);
+        burst->dropped |= UINT64_C(1) << i;
+    } else if (room + header >=
+               (unsigned)(meta->flags & PACKET_IPV6 ? IPV6_LEAST_MTU : IPV4_LEAST_MTU)) {
+        meta->pointer = (uint16_t)(room + header); /* what the sender is told */
+        meta->flags |= PACKET_INSPECTED;
+        burst_divert(burst, i, CAUSE_TOO_BIG);
+    } else {
+        drop(worker, burst, i, OUT_TOO_LONG);
+    }
+}
+
+/* From the IP header on, in tunnel mode all of it; in transport mode all but the header. */
+static unsigned payload_length(struct rte_mbuf *mbuf, const struct ipsec_sa *sa) {
+    return mbuf->pkt_len - packet_meta(mbuf)->l3_offset - header_outside(mbuf, sa);
+}
+
+static unsigned room_for(struct rte_mbuf *mbuf, const struct ipsec_sa *sa, unsigned mtu) {
+    unsigned header = header_outside(mbuf, sa);
+
+    return mtu > header ? sa_room(sa, mtu - header) : 0;
+}
+
+/* Transport mode protects whole packets, which `output` cuts afterwards if their senders let it
+ * (RFC 4303 section 3.3.4). */
+static bool is_cut_afterwards(struct rte_mbuf *mbuf, const struct ipsec_sa *sa) {
+    return sa->flags & SA_TRANSPORT && !(sa->flags & SA_IPV6) &&
+           !(packet_l3(mbuf, const struct rte_ipv4_hdr *)->fragment_offset &
+             RTE_BE16(RTE_IPV4_HDR_DF_FLAG)) &&
+           payload_length(mbuf, sa) <= room_for(mbuf, sa, UINT16_MAX);
+}
+
+/* --- the burst --- */
+
+static void set_kind(struct worker *worker, const struct burst *burst, uint64_t sealed,
+                     uint64_t ipv6) {
+    uint64_t left = burst->mask & ~burst->dropped & ~burst->diverted;
+
+    if (worker->burst_kind == BURST_MIXED || sealed == 0)
+        return;
+    if (left & ~sealed || (ipv6 && ipv6 != sealed))
+        worker->burst_kind = BURST_MIXED;
+    else
+        worker->burst_kind = ipv6 ? BURST_PLAIN_IPV6 : BURST_PLAIN_IPV4;
+}
+
+static void seal(struct worker *worker, struct burst *burst, uint64_t protect,
+                 struct ipsec_sa *const *sa) {
+    struct esp_sealing packets[BURST_MAX];
+    uint8_t index[BURST_MAX];
+    uint64_t sealed = 0, ipv6 = 0;
+    unsigned count = 0, kept = 0, i;
+
+    BURST_FOREACH (i, protect) {
+        index[count] = (uint8_t)i;
+        packets[count].mbuf = burst->packets[i];
+        packets[count++].sa = sa[i];
+    }
+    if (likely(is_one_run(packets, count)))
+        route_run(packets, count);
+    else
+        route(packets, count);
+    for (unsigned n = 0; n < count; n++) {
+        const struct esp_sealing *packet = &packets[n];
+        const struct next_hop *hop = next_hop_get(packet->next_hop);
+        unsigned room;
+
+        if (unlikely(!leads_somewhere(hop))) {
+            drop(worker, burst, index[n], OUT_NO_ROUTE);
+            continue;
+        }
+        room = room_for(packet->mbuf, packet->sa, hop->mtu);
+        if (unlikely(payload_length(packet->mbuf, packet->sa) > room) &&
+            !is_cut_afterwards(packet->mbuf, packet->sa)) {
+            too_long(worker, burst, index[n], packet, room);
+            continue;
+        }
+        index[kept] = index[n];
+        packets[kept++] = *packet;
+    }
+    esp_seal(worker, packets, kept);
+    for (unsigned n = 0; n < kept; n++) {
+        if (unlikely(packets[n].reason != ESP_SEAL_REASONS)) {
+            drop(worker, burst, index[n], packets[n].reason);
+            continue;
+        }
+        sealed |= UINT64_C(1) << index[n];
+        ipv6 |= (uint64_t)((packets[n].sa->flags & SA_IPV6) != 0) << index[n];
+        /* Not plain: the header may be longer, the frame tagged. */
+        if (unlikely(packets[n].sa->flags & SA_TRANSPORT))
+            worker->burst_kind = BURST_MIXED;
+    }
+    set_kind(worker, burst, sealed, ipv6);
+}
+
+/* What most bursts are: plain packets of IPv4, all for one policy. Returns how many of them were
+ * protected, from the first on. */
+static unsigned seal_usual(struct worker *worker, struct burst *burst,
+                           struct ipsec_policy *const *policy) {
+    const unsigned count = (unsigned)__builtin_popcountll(burst->mask);
+    struct esp_sealing first = {.mbuf = burst->packets[0]};
+    const struct next_hop *hop;
+    unsigned usual, room;
+
+    if (!policy[0] || policy[0]->action != IPSEC_PROTECT)
+        return 0;
+    first.sa = atomic_load_explicit(&policy[0]->sa, memory_order_acquire);
+    if (!first.sa || first.sa->flags & (SA_TRANSPORT | SA_IPV6))
+        return 0;
+    route_run(&first, 1);
+    hop = next_hop_get(first.next_hop);
+    if (!leads_somewhere(hop))
+        return 0;
+    room = sa_room(first.sa, hop->mtu) + ETHER_HEADER;
+    for (usual = 0; usual < count; usual++) {
+        struct rte_mbuf *mbuf = burst->packets[usual];
+
+        if (unlikely(policy[usual] != policy[0] || mbuf->pkt_len > room || spd_is_exempt(mbuf) ||
+                     is_for_router(packet_meta(mbuf)) || !esp_seal_is_usual(first.sa, mbuf)))
+            break;
+    }
+    if (usual == 0 || !esp_seal_usual(worker, burst->packets, usual, first.sa, first.next_hop))
+        return 0;
+    policy[0]->tallies[worker->index].packets += usual;
+    return usual;
+}
+
+static void ipsec_out_run(struct worker *worker, struct burst *burst) {
+    struct ipsec_policy *policy[BURST_MAX];
+    struct ipsec_sa *sa[BURST_MAX];
+    uint64_t mask = leaving(burst), protect;
+
+    if (mask == 0 || !look_up(worker, burst, mask, policy))
+        return;
+    if (likely(worker->burst_kind == BURST_PLAIN_IPV4 && burst_is_dense(burst) &&
+               mask == burst->mask)) {
+        unsigned done = seal_usual(worker, burst, policy);
+
+        if (likely(done == (unsigned)__builtin_popcountll(mask)))
+            return;
+        if (done > 0)
+            worker->burst_kind = BURST_MIXED; /* outer and inner packets side by side */
+        mask &= ~((UINT64_C(1) << done) - 1);
+    }
+    fetch(worker, policy, mask);
+    protect = decide(worker, burst, mask, policy, sa);
+    if (protect)
+        seal(worker, burst, protect, sa);
+}

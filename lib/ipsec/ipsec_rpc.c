@@ -1,0 +1,377 @@
+/* ipsec.sa.* and ipsec.policy.*. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/event.h"
+#include "interface/interface.h"
+#include "ipsec/ipsec_decode.h"
+#include "json/rpc.h"
+
+static const char *const owner_names[] = {
+    [IPSEC_OF_CONFIG] = "config",
+    [IPSEC_OF_CLIENT] = "client",
+    [IPSEC_OF_IKE] = "ike",
+};
+
+/* Without the section there are no stages that would look at what is added. */
+static bool is_configured(struct rpc_request *request) {
+    if (ipsec_wanted())
+        return true;
+    request->code = RPC_CONFLICT;
+    problems_add(&request->problems, "$",
+                 "the configuration has no section `ipsec`; it may be "
+                 "empty, but must be there");
+    return false;
+}
+
+static bool object_of(struct rpc_request *request, struct decode *out) {
+    if (!json_is_object(request->params)) {
+        problems_add(&request->problems, "$", "expected an object, as in router.json");
+        return false;
+    }
+    *out = decode_root(request->params, &request->problems);
+    return true;
+}
+
+static bool vrf_of(struct rpc_request *request, const char *name, uint16_t *out) {
+    int vrf = vrf_by_name(name);
+
+    if (vrf < 0) {
+        request->code = RPC_NOT_FOUND;
+        problems_add(&request->problems, "$.vrf", "VRF `%s` does not exist", name);
+        return false;
+    }
+    *out = (uint16_t)vrf;
+    return true;
+}
+
+static const char *name_of_vrf(uint16_t vrf) {
+    const char *name = vrf_name(vrf);
+
+    return name ? name : "-";
+}
+
+static json_t *seconds_since(uint64_t msec) {
+    return json_real((double)(event_now() - msec) / 1000.0);
+}
+
+/* --- associations --- */
+
+static int add_counters(json_t *object, const struct ipsec_sa *sa) {
+    struct ipsec_sa_counters counters;
+    json_t *counted;
+    int result;
+
+    ipsec_sa_counters(sa, &counters);
+    counted = json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "packets", (json_int_t)counters.packets,
+        "bytes", (json_int_t)counters.bytes, "replayed", (json_int_t)counters.replayed, "too_old",
+        (json_int_t)counters.too_old, "integrity_failures", (json_int_t)counters.failed,
+        "malformed", (json_int_t)counters.malformed, "refused", (json_int_t)counters.refused,
+        "sequence", (json_int_t)ipsec_sa_sequence(sa));
+    result = counted ? json_object_update(object, counted) : -1;
+    json_decref(counted);
+    if (result == 0 && counters.last_used != 0)
+        result = json_object_set_new(object, "idle", seconds_since(counters.last_used));
+    return result;
+}
+
+static json_t *json_of_sa(const struct ipsec_sa *sa) {
+    const struct ipsec_sa_settings *settings = ipsec_sa_settings(sa);
+    char source[IP_ADDRESS_TEXT], destination[IP_ADDRESS_TEXT];
+    json_t *object = json_pack(
+        "{s:I, s:s, s:s, s:s, s:s, s:s, s:i, s:b, s:i, s:s, s:s, s:s, s:o}", "spi",
+        (json_int_t)settings->spi, "direction", ipsec_direction_names[settings->direction],
+        "source", ip_address_text(&settings->source, source), "destination",
+        ip_address_text(&settings->destination, destination), "mode",
+        ipsec_mode_names[settings->mode], "algorithm", esp_cipher_name(settings->cipher),
+        "icv_length", (int)settings->icv, "esn", (int)settings->esn, "replay_window",
+        (int)settings->replay_window, "df", ipsec_df_names[settings->df], "vrf",
+        name_of_vrf(settings->vrf), "owner", owner_names[ipsec_sa_owner(sa)], "age",
+        seconds_since(ipsec_sa_created(sa)));
+    int result = object ? 0 : -1;
+
+    if (result == 0 && settings->auth)
+        result = json_object_set_new(object, "authentication",
+                                     json_string(esp_auth_name(settings->auth)));
+    if (result == 0 && settings->request != 0)
+        result = json_object_set_new(object, "request", json_integer(settings->request));
+    if (result == 0 && settings->destination_port != 0)
+        result =
+            json_object_set_new(object, "udp_source_port", json_integer(settings->source_port));
+    if (result == 0 && settings->destination_port != 0)
+        result = json_object_set_new(object, "udp_destination_port",
+                                     json_integer(settings->destination_port));
+    if (result == 0)
+        result = add_counters(object, sa);
+    if (result != 0) {
+        json_decref(object);
+        return NULL;
+    }
+    return object;
+}
+
+static json_t *sa_list(struct rpc_request *request) {
+    static const char *const keys[] = {NULL};
+    struct decode params;
+    json_t *list;
+
+    if (!rpc_params(request, keys, &params))
+        return NULL;
+    list = json_array();
+    for (const struct ipsec_sa *sa = NULL; list && (sa = ipsec_sa_next(sa)) != NULL;) {
+        if (json_array_append_new(list, json_of_sa(sa)) != 0) {
+            json_decref(list);
+            list = NULL;
+        }
+    }
+    return rpc_result(request, list ? json_pack("{s:o}", "sas", list) : NULL);
+}
+RPC_METHOD(sa_list, "ipsec.sa.list",
+           "Lists IPsec's security associations, without their keys, and what each has counted.")
+
+static json_t *sa_add(struct rpc_request *request) {
+    struct ipsec_sa_settings settings;
+    char vrf[IPSEC_NAME_TEXT];
+    struct decode params;
+    int error;
+
+    if (!is_configured(request) || !object_of(request, &params))
+        return NULL;
+    if (!ipsec_decode_sa(&params, &settings, vrf) || !vrf_of(request, vrf, &settings.vrf)) {
+        explicit_bzero(&settings, sizeof(settings));
+        return NULL;
+    }
+    error = ipsec_sa_add(&settings, IPSEC_OF_CLIENT);
+    if (error == 0)
+        return rpc_result(request, json_object());
+    request->code = error == -EEXIST ? RPC_CONFLICT : RPC_INTERNAL_ERROR;
+    if (error == -EEXIST)
+        problems_add(&request->problems, "$.spi",
+                     "there is an association with this SPI, direction and destination");
+    else
+        problems_add(&request->problems, "$", "the association cannot be made: %s",
+                     strerror(-error));
+    return NULL;
+}
+RPC_METHOD(sa_add, "ipsec.sa.add",
+           "Adds a security association; takes what stands in ipsec.sas of router.json.")
+
+/* The one with this SPI; with the destination if one is named. */
+static const struct ipsec_sa *find_sa(struct rpc_request *request, const struct decode *params) {
+    const struct ipsec_sa *found = NULL;
+    unsigned direction = IPSEC_IN;
+    struct ip_address destination = {0};
+    struct decode at;
+    uint32_t spi;
+
+    if (!decode_required(params, "spi", &at) || !decode_u32(&at, 0, UINT32_MAX, &spi) ||
+        !decode_required(params, "direction", &at) ||
+        !decode_word(&at, ipsec_direction_names, &direction))
+        return NULL;
+    if (decode_member(params, "destination", &at) && !decode_address(&at, &destination))
+        return NULL;
+    for (const struct ipsec_sa *sa = NULL; (sa = ipsec_sa_next(sa)) != NULL;) {
+        const struct ipsec_sa_settings *settings = ipsec_sa_settings(sa);
+
+        if (settings->spi != spi || settings->direction != (enum ipsec_direction)direction ||
+            (destination.family != 0 &&
+             ip_address_compare(&destination, &settings->destination) != 0))
+            continue;
+        if (found) {
+            request->code = RPC_CONFLICT;
+            problems_add(&request->problems, "$.destination",
+                         "several associations have this SPI: name the `destination`");
+            return NULL;
+        }
+        found = sa;
+    }
+    if (!found) {
+        request->code = RPC_NOT_FOUND;
+        problems_add(&request->problems, "$.spi", "there is no such association");
+    }
+    return found;
+}
+
+static json_t *sa_delete(struct rpc_request *request) {
+    static const char *const keys[] = {"spi", "direction", "destination", NULL};
+    const struct ipsec_sa_settings *settings;
+    const struct ipsec_sa *sa;
+    struct decode params;
+
+    if (!rpc_params(request, keys, &params))
+        return NULL;
+    sa = find_sa(request, &params);
+    if (!sa)
+        return NULL;
+    settings = ipsec_sa_settings(sa);
+    if (ipsec_sa_delete(settings->spi, settings->direction, &settings->destination,
+                        IPSEC_OF_CLIENT) == 0)
+        return rpc_result(request, json_object());
+    request->code = RPC_CONFLICT;
+    problems_add(&request->problems, "$.spi", "the association belongs to %s",
+                 ipsec_sa_owner(sa) == IPSEC_OF_CONFIG ? "the configuration" : "the IKE daemon");
+    return NULL;
+}
+RPC_METHOD(sa_delete, "ipsec.sa.delete",
+           "Deletes a security association that a client has added, by spi and direction.")
+
+/* --- policies --- */
+
+static int add_text(json_t *object, const char *key, const char *text) {
+    return json_object_set_new(object, key, json_string(text));
+}
+
+static int add_prefix(json_t *object, const char *key, const struct ip_prefix *prefix) {
+    char text[IP_PREFIX_TEXT];
+
+    return add_text(object, key, ip_prefix_text(prefix, text));
+}
+
+static int add_ports(json_t *object, const char *key, const uint16_t ports[2]) {
+    char text[16];
+
+    if (ports[0] == 0 && ports[1] == UINT16_MAX)
+        return 0;
+    if (ports[0] == ports[1])
+        return json_object_set_new(object, key, json_integer(ports[0]));
+    snprintf(text, sizeof(text), "%u-%u", ports[0], ports[1]);
+    return add_text(object, key, text);
+}
+
+static int add_selector(json_t *object, const struct ipsec_selector *selector) {
+    char protocol[IP_PROTOCOL_TEXT];
+    int result = add_prefix(object, "source", &selector->source);
+
+    if (result == 0)
+        result = add_prefix(object, "destination", &selector->destination);
+    if (result == 0 && selector->protocol != 0)
+        result = add_text(object, "protocol", ip_protocol_text(selector->protocol, protocol));
+    if (result == 0)
+        result = add_ports(object, "source_port", selector->source_port);
+    if (result == 0)
+        result = add_ports(object, "destination_port", selector->destination_port);
+    return result;
+}
+
+static json_t *json_of_policy(const struct ipsec_policy *policy) {
+    const struct ipsec_policy_settings *settings = ipsec_policy_settings(policy);
+    struct ipsec_policy_counters counters;
+    json_t *object;
+    int result;
+
+    ipsec_policy_counters(policy, &counters);
+    object = json_pack("{s:s, s:s, s:I, s:s, s:s, s:I, s:I}", "direction",
+                       ipsec_direction_names[settings->direction], "action",
+                       ipsec_action_names[settings->action], "priority",
+                       (json_int_t)settings->priority, "vrf", name_of_vrf(settings->vrf), "owner",
+                       owner_names[ipsec_policy_owner(policy)], "packets",
+                       (json_int_t)counters.packets, "without_sa", (json_int_t)counters.without_sa);
+    result = object ? add_selector(object, &settings->selector) : -1;
+    if (result == 0 && settings->name[0] != '\0')
+        result = add_text(object, "name", settings->name);
+    if (result == 0 && settings->spi != 0)
+        result = json_object_set_new(object, "spi", json_integer(settings->spi));
+    if (result == 0 && settings->request != 0)
+        result = json_object_set_new(object, "request", json_integer(settings->request));
+    if (result != 0) {
+        json_decref(object);
+        return NULL;
+    }
+    return object;
+}
+
+static json_t *policy_list(struct rpc_request *request) {
+    static const char *const keys[] = {NULL};
+    struct decode params;
+    json_t *list;
+
+    if (!rpc_params(request, keys, &params))
+        return NULL;
+    list = json_array();
+    for (struct ipsec_policy *policy = NULL;
+         list && (policy = ipsec_policy_next(policy)) != NULL;) {
+        if (json_array_append_new(list, json_of_policy(policy)) != 0) {
+            json_decref(list);
+            list = NULL;
+        }
+    }
+    return rpc_result(request, list ? json_pack("{s:o}", "policies", list) : NULL);
+}
+RPC_METHOD(policy_list, "ipsec.policy.list",
+           "Lists IPsec's policies in the order they decide in, and how many packets each has met.")
+
+static struct ipsec_policy *policy_named(const char *name) {
+    struct ipsec_policy *policy = NULL;
+
+    while ((policy = ipsec_policy_next(policy)) != NULL) {
+        if (strcmp(ipsec_policy_settings(policy)->name, name) == 0)
+            return policy;
+    }
+    return NULL;
+}
+
+static json_t *policy_add(struct rpc_request *request) {
+    struct decode params, at;
+    struct ipsec_policy_settings settings;
+    struct ipsec_policy *policy = NULL;
+    char vrf[IPSEC_NAME_TEXT];
+    int error;
+
+    if (!is_configured(request) || !object_of(request, &params) ||
+        !ipsec_decode_policy(&params, &settings, vrf) || !decode_required(&params, "name", &at) ||
+        !vrf_of(request, vrf, &settings.vrf))
+        return NULL;
+    if (policy_named(settings.name)) {
+        request->code = RPC_CONFLICT;
+        problems_add(&request->problems, "$.name", "there is a policy `%s`", settings.name);
+        return NULL;
+    }
+    error = ipsec_policy_add(&settings, IPSEC_OF_CLIENT, &policy);
+    if (error == 0) {
+        error = ipsec_publish();
+        if (error)
+            ipsec_policy_delete(policy);
+    }
+    if (error == 0)
+        return rpc_result(request, json_object());
+    request->code = error == -EEXIST ? RPC_CONFLICT : RPC_INTERNAL_ERROR;
+    if (error == -EEXIST)
+        problems_add(&request->problems, "$",
+                     "there is a policy for these packets with the same priority");
+    else
+        problems_add(&request->problems, "$", "the policy cannot be made: %s", strerror(-error));
+    return NULL;
+}
+RPC_METHOD(policy_add, "ipsec.policy.add",
+           "Adds a policy; takes what stands in ipsec.policies of router.json, with a name.")
+
+static json_t *policy_delete(struct rpc_request *request) {
+    static const char *const keys[] = {"name", NULL};
+    struct ipsec_policy *policy;
+    struct decode params, at;
+    const char *name;
+    int error;
+
+    if (!rpc_params(request, keys, &params) || !decode_required(&params, "name", &at) ||
+        !decode_string(&at, &name))
+        return NULL;
+    policy = policy_named(name);
+    if (!policy || ipsec_policy_owner(policy) != IPSEC_OF_CLIENT) {
+        request->code = policy ? RPC_CONFLICT : RPC_NOT_FOUND;
+        problems_add(&request->problems, "$.name",
+                     policy ? "policy `%s` was not added by a client" : "there is no policy `%s`",
+                     name);
+        return NULL;
+    }
+    ipsec_policy_delete(policy);
+    error = ipsec_publish();
+    if (error == 0)
+        return rpc_result(request, json_object());
+    request->code = RPC_INTERNAL_ERROR;
+    problems_add(&request->problems, "$", "the policy goes with the next change: %s",
+                 strerror(-error));
+    return NULL;
+}
+RPC_METHOD(policy_delete, "ipsec.policy.delete", "Deletes a policy that a client has added.")

@@ -1,0 +1,552 @@
+/*
+ * The security policy database (RFC 4301 section 4.4.1): policies by VRF and direction, the
+ * firewall's classifier over their selectors, and in front of that, for IPv4, a cache by flow,
+ * since every packet asks.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <rte_byteorder.h>
+#include <rte_prefetch.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/huge_memory.h"
+#include "core/rcu.h"
+#include "core/slab.h"
+#include "ipsec/esp_packet.h"
+#include "l3/header.h"
+#include "session/session.h"
+
+struct spd *_Atomic spd_of_vrf[IPSEC_DIRECTIONS][VRFS_MAX];
+
+static struct ipsec_policy **policies; /* in the order they decide in */
+static struct ipsec_policy *deleted;   /* workers may have them until the next ipsec_publish() */
+static unsigned count, capacity;
+static uint64_t serial;
+static struct slab slab; /* a policy, and its workers' tallies behind it */
+static uint32_t generation;
+
+/* --- the list --- */
+
+static int by_order(const struct ipsec_policy *a, const struct ipsec_policy *b) {
+    if (a->settings.priority != b->settings.priority)
+        return a->settings.priority < b->settings.priority ? -1 : 1;
+    /* Those of the configuration are made anew with each one, and keep their place all the same. */
+    if (a->owner != b->owner)
+        return a->owner < b->owner ? -1 : 1;
+    return a->serial < b->serial ? -1 : 1;
+}
+
+static bool same_selector(const struct ipsec_selector *a, const struct ipsec_selector *b) {
+    return ip_prefix_compare(&a->source, &b->source) == 0 &&
+           ip_prefix_compare(&a->destination, &b->destination) == 0 && a->protocol == b->protocol &&
+           memcmp(a->source_port, b->source_port, sizeof(a->source_port)) == 0 &&
+           memcmp(a->destination_port, b->destination_port, sizeof(a->destination_port)) == 0;
+}
+
+static bool is_taken(const struct ipsec_policy_settings *settings) {
+    for (unsigned i = 0; i < count; i++) {
+        const struct ipsec_policy_settings *other = &policies[i]->settings;
+
+        if (other->direction == settings->direction && other->vrf == settings->vrf &&
+            other->priority == settings->priority &&
+            same_selector(&other->selector, &settings->selector))
+            return true;
+    }
+    return false;
+}
+
+int policy_reserve(unsigned more) {
+    struct ipsec_policy **longer;
+    unsigned wanted = capacity ? capacity : 16;
+
+    if (count + more > IPSEC_POLICIES_MAX)
+        return -ENOSPC;
+    while (wanted < count + more)
+        wanted *= 2;
+    if (wanted == capacity)
+        return 0;
+    longer = realloc(policies, wanted * sizeof(*policies));
+    if (!longer)
+        return -ENOMEM;
+    policies = longer;
+    capacity = wanted;
+    return 0;
+}
+
+void policy_destroy(struct ipsec_policy *policy) {
+    slab_give(&slab, policy);
+}
+
+static void destroy_later(void *owner, void *memory, size_t size) {
+    (void)owner;
+    (void)size;
+    policy_destroy(memory);
+}
+
+static void place(struct ipsec_policy *policy, unsigned at) {
+    policies[at] = policy;
+    policy->position = at;
+}
+
+/* The association added last comes first in their list. */
+static void choose(struct ipsec_policy *policy) {
+    const struct ipsec_sa *sa = NULL;
+
+    if (policy->settings.direction != IPSEC_OUT || policy->action != IPSEC_PROTECT)
+        return;
+    while ((sa = ipsec_sa_next(sa)) != NULL) {
+        if (sa->settings.direction == IPSEC_OUT && policy_names(policy, sa))
+            break;
+    }
+    atomic_store_explicit(&policy->sa, (struct ipsec_sa *)(uintptr_t)sa, memory_order_release);
+}
+
+struct ipsec_policy *policy_create(const struct ipsec_policy_settings *settings) {
+    struct ipsec_policy *policy;
+
+    slab.size = sizeof(*policy) + workers_count() * sizeof(*policy->tallies);
+    policy = slab_take(&slab);
+    if (!policy)
+        return NULL;
+    policy->tallies = (struct policy_tally *)(policy + 1);
+    policy->settings = *settings;
+    policy->action = settings->action;
+    return policy;
+}
+
+void policy_insert(struct ipsec_policy *policy, enum ipsec_owner owner) {
+    unsigned at;
+
+    policy->owner = owner;
+    policy->serial = ++serial;
+    for (at = count; at > 0 && by_order(policy, policies[at - 1]) < 0; at--)
+        place(policies[at - 1], at);
+    place(policy, at);
+    count++;
+    choose(policy);
+}
+
+int ipsec_policy_add(const struct ipsec_policy_settings *settings, enum ipsec_owner owner,
+                     struct ipsec_policy **out) {
+    struct ipsec_policy *policy;
+    int error;
+
+    if (is_taken(settings))
+        return -EEXIST;
+    error = policy_reserve(1);
+    if (error)
+        return error;
+    policy = policy_create(settings);
+    if (!policy)
+        return -ENOMEM;
+    policy_insert(policy, owner);
+    if (out)
+        *out = policy;
+    return 0;
+}
+
+void ipsec_policy_delete(struct ipsec_policy *policy) {
+    count--;
+    for (unsigned at = policy->position; at < count; at++)
+        place(policies[at + 1], at);
+    policy->deleted_next = deleted;
+    deleted = policy;
+}
+
+void policy_delete_of(enum ipsec_owner owner) {
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        struct ipsec_policy *policy = policies[i];
+
+        if (policy->owner != owner) {
+            place(policy, kept++);
+            continue;
+        }
+        policy->deleted_next = deleted;
+        deleted = policy;
+    }
+    count = kept;
+}
+
+struct ipsec_policy *ipsec_policy_next(const struct ipsec_policy *previous) {
+    unsigned at = previous ? previous->position + 1 : 0;
+
+    return at < count ? policies[at] : NULL;
+}
+
+const struct ipsec_policy_settings *ipsec_policy_settings(const struct ipsec_policy *policy) {
+    return &policy->settings;
+}
+
+enum ipsec_owner ipsec_policy_owner(const struct ipsec_policy *policy) {
+    return policy->owner;
+}
+
+void ipsec_policy_counters(const struct ipsec_policy *policy, struct ipsec_policy_counters *out) {
+    *out = (struct ipsec_policy_counters){0};
+    for (unsigned i = 0; i < workers_count(); i++) {
+        const struct policy_tally *tally = &policy->tallies[i];
+
+        out->packets += __atomic_load_n(&tally->packets, __ATOMIC_RELAXED);
+        out->without_sa += __atomic_load_n(&tally->without_sa, __ATOMIC_RELAXED);
+    }
+}
+
+/* --- which association --- */
+
+void spd_choose(const struct ipsec_sa *about) {
+    if (about->settings.direction != IPSEC_OUT)
+        return;
+    for (unsigned i = 0; i < count; i++) {
+        if (policy_names(policies[i], about))
+            choose(policies[i]);
+    }
+}
+
+/* --- publication --- */
+
+static void free_spd(struct spd *spd) {
+    if (!spd)
+        return;
+    firewall_ruleset_free(spd->rules);
+    free(spd);
+}
+
+static void free_spd_later(void *owner, void *memory, size_t size) {
+    (void)owner;
+    (void)size;
+    free_spd(memory);
+}
+
+static bool one_range(struct firewall_ranges *out, const uint16_t range[2], bool any) {
+    if (any)
+        return true;
+    out->list = malloc(sizeof(*out->list));
+    if (!out->list)
+        return false;
+    out->list[0] = (struct firewall_range){range[0], range[1]};
+    out->count = 1;
+    return true;
+}
+
+static bool one_prefix(struct firewall_prefixes *out, const struct ip_prefix *prefix) {
+    if (prefix->length == 0)
+        return true;
+    out->list = malloc(sizeof(*out->list));
+    if (!out->list)
+        return false;
+    out->list[0] = *prefix;
+    out->count = 1;
+    return true;
+}
+
+static bool is_any_port(const uint16_t range[2]) {
+    return range[0] == 0 && range[1] == UINT16_MAX;
+}
+
+static bool looks_at_ports(const struct ipsec_selector *selector) {
+    return !is_any_port(selector->source_port) || !is_any_port(selector->destination_port);
+}
+
+static bool make_rule(const struct ipsec_selector *selector, struct firewall_rule *rule) {
+    const uint16_t protocol[2] = {selector->protocol, selector->protocol};
+
+    rule->enabled = true;
+    rule->family = selector->source.address.family;
+    return one_prefix(&rule->source, &selector->source) &&
+           one_prefix(&rule->destination, &selector->destination) &&
+           one_range(&rule->protocols, protocol, selector->protocol == 0) &&
+           one_range(&rule->source_ports, selector->source_port,
+                     is_any_port(selector->source_port)) &&
+           one_range(&rule->destination_ports, selector->destination_port,
+                     is_any_port(selector->destination_port));
+}
+
+static int compile(struct spd *spd) {
+    struct firewall_rules rules = {.count = spd->count};
+    struct firewall_slots slots = {0};
+    int error = -ENOMEM;
+    bool good;
+
+    rules.list = calloc(spd->count, sizeof(*rules.list));
+    good = rules.list != NULL;
+    for (unsigned i = 0; good && i < spd->count; i++) {
+        const struct ipsec_selector *selector = &spd->policies[i]->settings.selector;
+
+        good = make_rule(selector, &rules.list[i]);
+        spd->ports[selector->source.address.family == AF_INET6] |= looks_at_ports(selector);
+    }
+    if (good)
+        error = firewall_ruleset_make(&rules, &slots, 1, &spd->rules);
+    if (rules.list)
+        firewall_rules_free(&rules);
+    return error;
+}
+
+/* NULL with errno 0: there are no such policies. */
+static struct spd *make_spd(enum ipsec_direction direction, uint16_t vrf) {
+    struct spd *spd;
+    unsigned found = 0;
+    int error;
+
+    for (unsigned i = 0; i < count; i++)
+        found += policies[i]->settings.direction == direction && policies[i]->settings.vrf == vrf;
+    errno = 0;
+    if (found == 0)
+        return NULL;
+    spd = calloc(1, sizeof(*spd) + found * sizeof(spd->policies[0]));
+    if (!spd) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        if (policies[i]->settings.direction == direction && policies[i]->settings.vrf == vrf)
+            spd->policies[spd->count++] = policies[i];
+    }
+    spd->generation = ++generation;
+    error = compile(spd);
+    if (error) {
+        free_spd(spd);
+        errno = -error;
+        return NULL;
+    }
+    return spd;
+}
+
+static void retire_deleted(void) {
+    while (deleted) {
+        struct ipsec_policy *policy = deleted;
+
+        deleted = policy->deleted_next;
+        rcu_retire(NULL, destroy_later, NULL, policy, sizeof(*policy));
+    }
+}
+
+/* Most VRFs have no policies, before and after. */
+static bool vrf_has_policies(uint16_t vrf) {
+    for (unsigned i = 0; i < count; i++) {
+        if (policies[i]->settings.vrf == vrf)
+            return true;
+    }
+    return spd_get(IPSEC_IN, vrf) || spd_get(IPSEC_OUT, vrf);
+}
+
+int ipsec_publish(void) {
+    static struct spd *made[VRFS_MAX][IPSEC_DIRECTIONS];
+    bool inbound = false;
+    int error = 0;
+
+    memset(made, 0, sizeof(made));
+    for (unsigned vrf = 0; vrf < VRFS_MAX && error == 0; vrf++) {
+        for (unsigned d = 0; d < IPSEC_DIRECTIONS && vrf_has_policies((uint16_t)vrf); d++) {
+            made[vrf][d] = make_spd((enum ipsec_direction)d, (uint16_t)vrf);
+            inbound |= made[vrf][IPSEC_IN] != NULL;
+            if (!made[vrf][d] && errno != 0)
+                error = -errno;
+        }
+    }
+    for (unsigned vrf = 0; vrf < VRFS_MAX; vrf++) {
+        for (unsigned d = 0; d < IPSEC_DIRECTIONS; d++) {
+            struct spd *unused = made[vrf][d];
+
+            if (error == 0)
+                unused = atomic_exchange(&spd_of_vrf[d][vrf], made[vrf][d]);
+            if (unused)
+                rcu_retire(NULL, free_spd_later, NULL, unused, sizeof(*unused));
+        }
+    }
+    if (error)
+        return error;
+    atomic_store(&ipsec_has_in_policies, inbound);
+    retire_deleted();
+    session_look_again(); /* sessions are translated or not by what is protected */
+    return 0;
+}
+
+/* --- lookup --- */
+
+/* IPv4 flows that were looked up before; direct-mapped. A generation stands for one spd. */
+enum { CACHE_SIZE = 1 << 14, NOT_FOUND = -1 };
+struct spd_cached {
+    uint64_t addresses, rest;
+    uint32_t generation;
+    int32_t policy;
+    uint64_t reserved;
+};
+struct spd_cache {
+    struct spd_cached entry[CACHE_SIZE];
+};
+
+struct spd_cache *spd_cache_create(void) {
+    return huge_memory_map(sizeof(struct spd_cache));
+}
+
+void spd_cache_free(struct spd_cache *cache) {
+    huge_memory_unmap(cache, sizeof(*cache));
+}
+
+static bool has_ports(uint8_t protocol) {
+    return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP ||
+           protocol == IPPROTO_UDPLITE || protocol == IPPROTO_DCCP;
+}
+
+/* Both ports as they stand there; of ICMP its type and code, as destination. Zero where there are
+ * none: a later fragment matches policies for any port only (RFC 4301 section 7). */
+static inline uint32_t ports_of(const struct rte_mbuf *mbuf, const struct packet_meta *meta) {
+    const uint8_t *transport = rte_pktmbuf_mtod_offset((struct rte_mbuf *)(uintptr_t)mbuf,
+                                                       const uint8_t *, meta->l4_offset);
+
+    if (meta->flags & PACKET_LATER_FRAGMENT || meta->l4_offset + 4u > mbuf->data_len)
+        return 0;
+    if (likely(has_ports(meta->l4_protocol)))
+        return load32(transport);
+    if (meta->l4_protocol == IPPROTO_ICMP || meta->l4_protocol == IPPROTO_ICMPV6)
+        return (uint32_t)load16(transport) << 16;
+    return 0;
+}
+
+struct flow_of_packet {
+    uint64_t addresses, rest;
+    struct spd_cached *entry;
+};
+
+static inline void find_entry(struct spd_cache *cache, const struct spd *spd, struct rte_mbuf *mbuf,
+                              struct flow_of_packet *out) {
+    const struct packet_meta *meta = packet_meta(mbuf);
+    uint64_t hash;
+
+    out->addresses = load64(packet_l3(mbuf, const uint8_t *) + 12);
+    out->rest = meta->l4_protocol;
+    if (spd->ports[0])
+        out->rest |= (uint64_t)ports_of(mbuf, meta) << 32;
+    hash = _mm_crc32_u64(spd->generation, out->addresses);
+    hash = _mm_crc32_u64(hash, out->rest);
+    out->entry = &cache->entry[hash % CACHE_SIZE];
+    rte_prefetch0(out->entry);
+}
+
+static void describe(struct rte_mbuf *mbuf, struct firewall_packet *out) {
+    const struct packet_meta *meta = packet_meta(mbuf);
+    const uint8_t *packet = packet_l3(mbuf, const uint8_t *);
+    uint32_t ports = ports_of(mbuf, meta);
+
+    memset(out, 0, sizeof(*out));
+    out->protocol = meta->l4_protocol;
+    out->ipv6 = meta->flags & PACKET_IPV6;
+    out->source_port = (uint16_t)ports; /* both in network order */
+    out->destination_port = (uint16_t)(ports >> 16);
+    if (out->ipv6) {
+        memcpy(out->source, packet + 8, 16);
+        memcpy(out->destination, packet + 24, 16);
+    } else {
+        memcpy(out->source, packet + 12, 4);
+        memcpy(out->destination, packet + 16, 4);
+    }
+}
+
+static void classify(const struct spd *spd, struct rte_mbuf *const *packets, uint64_t mask,
+                     struct flow_of_packet *flows, struct ipsec_policy **out) {
+    struct firewall_packet described[BURST_MAX];
+    uint32_t numbers[BURST_MAX];
+    uint8_t index[BURST_MAX];
+    unsigned n = 0, i;
+
+    BURST_FOREACH (i, mask) {
+        describe(packets[i], &described[n]);
+        index[n++] = (uint8_t)i;
+    }
+    firewall_classify(spd->rules, described, n, numbers);
+    for (unsigned k = 0; k < n; k++) {
+        struct flow_of_packet *flow = &flows[index[k]];
+        bool found = numbers[k] < spd->count;
+
+        out[index[k]] = found ? spd->policies[numbers[k]] : NULL;
+        if (flow->entry)
+            *flow->entry = (struct spd_cached){.addresses = flow->addresses,
+                                               .rest = flow->rest,
+                                               .generation = spd->generation,
+                                               .policy = found ? (int32_t)numbers[k] : NOT_FOUND};
+    }
+}
+
+void spd_lookup(struct worker *worker, const struct spd *spd, struct rte_mbuf *const *packets,
+                uint64_t mask, struct ipsec_policy **out) {
+    enum { NO_CACHE = PACKET_IPV6 | PACKET_FRAGMENT };
+    struct spd_cache *cache = ipsec_workers[worker->index].cache;
+    struct flow_of_packet flows[BURST_MAX];
+    uint64_t missing = 0;
+    unsigned i;
+
+    BURST_FOREACH (i, mask) {
+        if (packet_meta(packets[i])->flags & NO_CACHE)
+            flows[i].entry = NULL;
+        else
+            find_entry(cache, spd, packets[i], &flows[i]);
+    }
+    BURST_FOREACH (i, mask) {
+        const struct spd_cached *entry = flows[i].entry;
+
+        if (likely(entry && entry->addresses == flows[i].addresses &&
+                   entry->rest == flows[i].rest && entry->generation == spd->generation))
+            out[i] = entry->policy == NOT_FOUND ? NULL : spd->policies[entry->policy];
+        else
+            missing |= UINT64_C(1) << i;
+    }
+    if (unlikely(missing))
+        classify(spd, packets, missing, flows, out);
+}
+
+/* Sessions begin with a packet that is classified here, not looked up in the cache. */
+static bool protects(const struct session_new *draft) {
+    const struct spd *spd = spd_get(IPSEC_OUT, draft->vrf);
+    struct firewall_packet packet = {.ipv6 = draft->flags & FLOW_IPV6};
+    uint32_t number;
+
+    if (!spd)
+        return false;
+    if (packet.ipv6) {
+        packet.protocol = (uint8_t)draft->key.v6.protocol_vrf;
+        memcpy(packet.source, draft->key.v6.source, 16);
+        memcpy(packet.destination, draft->destination6, 16);
+        packet.source_port = draft->key.v6.source_port;
+    } else {
+        packet.protocol = (uint8_t)draft->key.v4.protocol_vrf;
+        memcpy(packet.source, &draft->key.v4.source, 4);
+        memcpy(packet.destination, &draft->destination, 4);
+        packet.source_port = draft->key.v4.source_port;
+    }
+    packet.destination_port = draft->destination_port;
+    if (!has_ports(packet.protocol))
+        packet.source_port = packet.destination_port = 0;
+    firewall_classify(spd->rules, &packet, 1, &number);
+    return number < spd->count && spd->policies[number]->action == IPSEC_PROTECT;
+}
+
+void spd_init(void) {
+    session_is_protected = protects;
+}
+
+bool spd_is_ike(struct rte_mbuf *mbuf) {
+    enum { IKE_PORT = 500, ESP_UDP_PORT = 4500 };
+    const struct packet_meta *meta = packet_meta(mbuf);
+    uint16_t port;
+
+    if (meta->l4_protocol != IPPROTO_UDP || meta->flags & PACKET_LATER_FRAGMENT ||
+        meta->l4_offset + 4u > mbuf->data_len)
+        return false;
+    port = load16(rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, meta->l4_offset + 2));
+    return port == RTE_BE16(IKE_PORT) || port == RTE_BE16(ESP_UDP_PORT);
+}
+
+void spd_free(void) {
+    policy_delete_of(IPSEC_OF_CONFIG);
+    policy_delete_of(IPSEC_OF_CLIENT);
+    policy_delete_of(IPSEC_OF_IKE);
+    if (ipsec_publish() == 0) {
+        free(policies);
+        policies = NULL;
+        capacity = 0;
+    }
+}

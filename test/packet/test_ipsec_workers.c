@@ -1,0 +1,41 @@
+/* One association, several workers: numbers are given once, and the window is one for all. */
+#include "ipsec_network.h"
+
+enum { WORKERS = 3, PACKETS = 300 };
+
+/* Two packets with one number would have the same initialization vector: RFC 4106 section 9. */
+CASE(numbers_are_given_once) {
+    bool seen[PACKETS + 1] = {false};
+
+    start(tunnel(&out4, NULL, ""));
+    for (unsigned i = 0; i < PACKETS; i++)
+        inject_queue(LAN, i % WORKERS,
+                     udp4(.source = text(INSIDE ":%u", 1 + i), .destination = FAR ":2"));
+    turn();
+    for (unsigned i = 0; i < PACKETS; i++) {
+        struct esp_found found;
+        const char *wrong = esp_unwrap(&out4, take_one(WAN), 0, &found);
+
+        require(!wrong, "packet %u: %s", i, wrong);
+        require(found.sequence >= 1 && found.sequence <= PACKETS && !seen[found.sequence],
+                "number %lu", (unsigned long)found.sequence);
+        seen[found.sequence] = true;
+    }
+    contains(rpc("ipsec.sa.list", "{}"), "'packets':300,");
+    contains(rpc("ipsec.policy.list", "{}"), "'packets':300,");
+}
+
+CASE(replays_by_another_queue) {
+    start(tunnel(NULL, &in4, ", 'replay_window': 1024"));
+    for (unsigned i = 1; i <= PACKETS; i++) {
+        for (unsigned queue = 0; queue < WORKERS; queue++)
+            inject_queue(WAN, queue, esp(&in4, from_far(), .sequence = i));
+    }
+    turn();
+    require(discard(LAN) == PACKETS, "not each packet came out once");
+    expect_drop("ipsec_in.replayed", (WORKERS - 1) * PACKETS);
+    contains(rpc("ipsec.sa.list", "{}"), "'packets':300,");
+    contains(rpc("ipsec.sa.list", "{}"), "'replayed':600,");
+}
+
+HARNESS_MAIN(.workers = WORKERS, .queues = WORKERS)
