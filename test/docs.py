@@ -41,6 +41,7 @@ KEYS = [
     ("decode_nptv6", "NPTv6", "nat_nptv6"),
     ("decode_nat64", "NAT64 rules", "nat_nat64"),
     ("decode_ipsec", "IPsec", "ipsec"),
+    ("decode_ike", "IKE", "ipsec_ike"),
     ("ipsec_decode_sa", "Security associations", "ipsec_sa"),
     ("ipsec_decode_policy", "IPsec policies", "ipsec_policy"),
 ]

@@ -22,6 +22,7 @@ MAY_INCLUDE = {
     "lib/ipsec": ["core", "json", "interface", "l3", "session", "firewall"],
     "lib/control": ["core", "json"],
     "drivers-glue": ["core"],
+    "app/xfrm-preload": ["ipsec"],
     "app/dpdk-router": ["core", "control", "interface", "l3", "host", "session"],
 }
 JSON_FILES = re.compile(r"(_config|_rpc|_json)\.c$|^lib/(json|control)/|^app/routerctl/")

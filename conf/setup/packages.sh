@@ -8,8 +8,8 @@ build="gcc meson ninja-build pkg-config libdpdk-dev libjansson-dev libnuma-dev l
 demo="iproute2 iputils-ping procps"
 test="python3 python3-scapy python3-jsonschema clang libclang-rt-14-dev iperf3 traceroute tcpdump
       ethtool mandoc bash-completion socat util-linux iputils-tracepath nmap hping3 stun-client
-      stun-server libssl-dev"
-benchmark="dpdk-dev python3-scapy gnuplot-nox"
+      stun-server libssl-dev charon-systemd strongswan-swanctl"
+benchmark="dpdk-dev python3-scapy python3-cryptography gnuplot-nox"
 
 wanted=
 for group; do

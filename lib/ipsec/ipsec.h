@@ -106,7 +106,8 @@ struct ipsec_policy_settings {
      * then the one added first. */
     uint32_t priority;
     /* With what it protects: the association of this SPI, or of this request. Of several the one
-     * that was added last sends; any of them may receive. */
+     * that was added last sends; any of them may receive. With both, those of the request, and of
+     * them the one of the SPI sends as soon as it is there. */
     uint32_t spi, request;
 };
 
@@ -122,6 +123,9 @@ struct ipsec_policy; /* opaque here */
 int ipsec_policy_add(const struct ipsec_policy_settings *settings, enum ipsec_owner owner,
                      struct ipsec_policy **out);
 void ipsec_policy_delete(struct ipsec_policy *policy);
+/* Of the associations of its request, the one of this SPI is to send; 0 = the one added last. Takes
+ * effect at once. */
+void ipsec_policy_prefer(struct ipsec_policy *policy, uint32_t spi);
 /* In the order they decide in; start with NULL. Valid until one is added or deleted. */
 struct ipsec_policy *ipsec_policy_next(const struct ipsec_policy *previous);
 const struct ipsec_policy_settings *ipsec_policy_settings(const struct ipsec_policy *policy);

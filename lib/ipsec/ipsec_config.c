@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 
 #include "core/event.h"
 #include "core/log.h"
@@ -12,6 +13,7 @@
 #include "ipsec/esp_replay.h"
 #include "ipsec/ipsec_decode.h"
 #include "ipsec/ipsec_internal.h"
+#include "ipsec/xfrm_server.h"
 
 struct sa_config {
     struct ipsec_sa_settings settings; /* with keys; the VRF's id is set when it is put in force */
@@ -27,6 +29,7 @@ struct ipsec_config {
     unsigned sa_count, policy_count;
     struct sa_config *sas;
     struct policy_config *policies;
+    char ike_socket[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* "": no IKE daemon */
 };
 
 static struct config_section ipsec_section;
@@ -441,6 +444,25 @@ static void decode_policies(const struct decode *d, struct ipsec_config *config)
     }
 }
 
+static void decode_ike(const struct decode *d, struct ipsec_config *config) {
+    static const char *const keys[] = {"socket", NULL};
+    struct decode at;
+    const char *path;
+
+    if (!decode_is_object(d))
+        return;
+    decode_only_keys(d, keys);
+    if (!decode_required(d, "socket", &at) || !decode_string(&at, &path))
+        return;
+    if (path[0] != '/')
+        decode_problem(&at, "expected the absolute path of a socket, found `%s`", path);
+    else if (strlen(path) >= sizeof(config->ike_socket))
+        decode_problem(&at, "a socket's path has at most %zu bytes, this one has %zu",
+                       sizeof(config->ike_socket) - 1, strlen(path));
+    else
+        snprintf(config->ike_socket, sizeof(config->ike_socket), "%s", path);
+}
+
 static void free_config(void *value) {
     struct ipsec_config *config = value;
 
@@ -454,7 +476,7 @@ static void free_config(void *value) {
 }
 
 static void *decode_ipsec(struct decode *d) {
-    static const char *const keys[] = {"sas", "policies", NULL};
+    static const char *const keys[] = {"sas", "policies", "ike", NULL};
     struct ipsec_config *config;
     struct decode member;
 
@@ -466,6 +488,8 @@ static void *decode_ipsec(struct decode *d) {
         decode_sas(&member, config);
     if (decode_member(d, "policies", &member) && decode_is_array(&member))
         decode_policies(&member, config);
+    if (decode_member(d, "ike", &member))
+        decode_ike(&member, config);
     return config;
 }
 
@@ -610,6 +634,12 @@ static int prepare_policies(const struct ipsec_config *after, struct problems *p
     return error;
 }
 
+static int prepare_ike(const struct ipsec_config *after, struct problems *problems) {
+    const char *path = after->ike_socket;
+
+    return xfrm_server_prepare(path[0] != '\0' ? path : NULL, problems);
+}
+
 static int prepare_ipsec(const struct config *old, const struct config *new,
                          struct problems *problems) {
     const struct ipsec_config *before = config_value(old, &ipsec_section);
@@ -617,7 +647,7 @@ static int prepare_ipsec(const struct config *old, const struct config *new,
     int error;
 
     if (!after)
-        return 0;
+        return xfrm_server_prepare(NULL, problems);
     error = ipsec_need();
     if (error) {
         problems_add(problems, "$.ipsec", "%s",
@@ -628,6 +658,8 @@ static int prepare_ipsec(const struct config *old, const struct config *new,
     error = prepare_sas(before, after, problems);
     if (error == 0)
         error = prepare_policies(after, problems);
+    if (error == 0)
+        error = prepare_ike(after, problems);
     if (error)
         forget_prepared();
     return error;
@@ -636,6 +668,7 @@ static int prepare_ipsec(const struct config *old, const struct config *new,
 static void abort_ipsec(const struct config *old, const struct config *new) {
     (void)old;
     (void)new;
+    xfrm_server_abort();
     forget_prepared();
 }
 
@@ -706,6 +739,7 @@ static void delete_all(void) {
 static void commit_ipsec(const struct config *old, const struct config *new) {
     const struct ipsec_config *after = config_value(new, &ipsec_section);
 
+    xfrm_server_commit(); /* first: what IKE has made goes with its socket */
     if (after) {
         commit_sas(config_value(old, &ipsec_section), after);
         commit_policies(after);

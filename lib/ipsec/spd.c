@@ -91,15 +91,25 @@ static void place(struct ipsec_policy *policy, unsigned at) {
 
 /* The association added last comes first in their list. */
 static void choose(struct ipsec_policy *policy) {
-    const struct ipsec_sa *sa = NULL;
+    const uint32_t preferred = policy->settings.spi;
+    const struct ipsec_sa *sa = NULL, *chosen = NULL;
 
     if (policy->settings.direction != IPSEC_OUT || policy->action != IPSEC_PROTECT)
         return;
     while ((sa = ipsec_sa_next(sa)) != NULL) {
-        if (sa->settings.direction == IPSEC_OUT && policy_names(policy, sa))
+        if (sa->settings.direction != IPSEC_OUT || !policy_names(policy, sa))
+            continue;
+        if (!chosen || sa->settings.spi == preferred)
+            chosen = sa;
+        if (preferred == 0 || sa->settings.spi == preferred)
             break;
     }
-    atomic_store_explicit(&policy->sa, (struct ipsec_sa *)(uintptr_t)sa, memory_order_release);
+    atomic_store_explicit(&policy->sa, (struct ipsec_sa *)(uintptr_t)chosen, memory_order_release);
+}
+
+void ipsec_policy_prefer(struct ipsec_policy *policy, uint32_t spi) {
+    policy->settings.spi = spi;
+    choose(policy);
 }
 
 struct ipsec_policy *policy_create(const struct ipsec_policy_settings *settings) {

@@ -529,6 +529,11 @@ CASES = [
     # IPsec: associations.
     (RIGHT, "an empty IPsec", ipsec()),
     (RIGHT, "IPsec with empty lists", ipsec(sas=[], policies=[])),
+    (RIGHT, "an IKE daemon", ipsec(ike={"socket": "/run/dpdk-router/xfrm.sock"})),
+    (WRONG, "an IKE daemon without a socket", ipsec(ike={})),
+    (WRONG, "an IKE daemon at a relative path", ipsec(ike={"socket": "xfrm.sock"})),
+    (WRONG, "an IKE daemon at a path that is too long", ipsec(ike={"socket": "/" + 107 * "x"})),
+    (WRONG, "an IKE daemon with an unknown key", ipsec(ike={"socket": "/x", "psk": "y"})),
     (WRONG, "an unknown key of IPsec", ipsec(peers=[])),
     (WRONG, "associations by name", ipsec(sas={})),
     (RIGHT, "an association", association(GCM, OUT)),
