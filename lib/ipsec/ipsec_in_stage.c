@@ -149,33 +149,13 @@ static void find(struct worker *worker, struct burst *burst, struct esp_opening 
 
 /* --- policies --- */
 
-/* Calls for the packets of each VRF in the mask. Nearly always they are of one. */
-static void for_each_vrf(struct worker *worker, struct burst *burst, uint64_t mask,
-                         struct ipsec_policy **policy) {
-    unsigned i;
-
-    while (mask) {
-        uint16_t vrf = packet_meta(burst->packets[__builtin_ctzll(mask)])->vrf;
-        const struct spd *spd = spd_get(IPSEC_IN, vrf);
-        uint64_t here = 0;
-
-        BURST_FOREACH (i, mask) {
-            here |= (uint64_t)(packet_meta(burst->packets[i])->vrf == vrf) << i;
-            policy[i] = NULL;
-        }
-        if (spd)
-            spd_lookup(worker, spd, burst->packets, here, policy);
-        mask &= ~here;
-    }
-}
-
 /* What was inside: it has to match a policy that names the association (section 5.2, step 4). */
 static void check_opened(struct worker *worker, struct burst *burst,
                          const struct esp_opening *opening) {
     struct ipsec_policy *policy[BURST_MAX];
     unsigned i;
 
-    for_each_vrf(worker, burst, opening->mask, policy);
+    spd_look_up(worker, IPSEC_IN, burst, opening->mask, policy);
     BURST_FOREACH (i, opening->mask) {
         struct ipsec_sa *sa = opening->sa[i];
         struct sa_tally *tally = &sa->tallies[worker->index];
@@ -194,7 +174,8 @@ static void check_clear(struct worker *worker, struct burst *burst, uint64_t mas
     struct ipsec_policy *policy[BURST_MAX];
     unsigned i;
 
-    for_each_vrf(worker, burst, mask, policy);
+    if (!spd_look_up(worker, IPSEC_IN, burst, mask, policy))
+        return;
     BURST_FOREACH (i, mask) {
         struct rte_mbuf *mbuf = burst->packets[i];
 

@@ -114,10 +114,10 @@ static inline const struct spd *spd_get(enum ipsec_direction direction, uint16_t
     return atomic_load_explicit(&spd_of_vrf[direction][vrf], memory_order_acquire);
 }
 
-/* The policies of packets, NULL where none matches. Those that are not in the mask are left alone.
- * All are of the VRF. Worker side. */
-void spd_lookup(struct worker *worker, const struct spd *spd, struct rte_mbuf *const *packets,
-                uint64_t mask, struct ipsec_policy **out);
+/* The policies of the packets in the mask, NULL where none matches; the others are left alone.
+ * False: there are no policies for any of them, and nothing was set. Worker side. */
+bool spd_look_up(struct worker *worker, enum ipsec_direction direction, const struct burst *burst,
+                 uint64_t mask, struct ipsec_policy **out);
 
 /* Without these there would never be an association, or a neighbour: Neighbour Discovery, groups,
  * and ESP itself pass whatever the policies say. */

@@ -64,38 +64,6 @@ static uint64_t leaving(const struct burst *burst) {
     return mask;
 }
 
-/* The policies of packets. False: there are no policies for any of them. */
-static bool look_up(struct worker *worker, struct burst *burst, uint64_t mask,
-                    struct ipsec_policy **policy) {
-    unsigned i;
-
-    /* All of one VRF: such bursts are of one interface. */
-    if (likely(worker->burst_kind != BURST_MIXED)) {
-        const struct spd *spd =
-            spd_get(IPSEC_OUT, packet_meta(burst->packets[__builtin_ctzll(mask)])->vrf);
-
-        if (spd) {
-            spd_lookup(worker, spd, burst->packets, mask, policy);
-            return true;
-        }
-        return false;
-    }
-    while (mask) {
-        uint16_t vrf = packet_meta(burst->packets[__builtin_ctzll(mask)])->vrf;
-        const struct spd *spd = spd_get(IPSEC_OUT, vrf);
-        uint64_t here = 0;
-
-        BURST_FOREACH (i, mask) {
-            here |= (uint64_t)(packet_meta(burst->packets[i])->vrf == vrf) << i;
-            policy[i] = NULL;
-        }
-        if (spd)
-            spd_lookup(worker, spd, burst->packets, here, policy);
-        mask &= ~here;
-    }
-    return true;
-}
-
 static bool is_for_router(const struct packet_meta *meta) {
     uint8_t type = next_hop_get(meta->next_hop)->type;
 
@@ -447,7 +415,7 @@ static void ipsec_out_run(struct worker *worker, struct burst *burst) {
     struct ipsec_sa *sa[BURST_MAX];
     uint64_t mask = leaving(burst), protect;
 
-    if (mask == 0 || !look_up(worker, burst, mask, policy))
+    if (mask == 0 || !spd_look_up(worker, IPSEC_OUT, burst, mask, policy))
         return;
     if (likely(worker->burst_kind == BURST_PLAIN_IPV4 && burst_is_dense(burst) &&
                mask == burst->mask)) {

@@ -481,8 +481,9 @@ static void classify(const struct spd *spd, struct rte_mbuf *const *packets, uin
     }
 }
 
-void spd_lookup(struct worker *worker, const struct spd *spd, struct rte_mbuf *const *packets,
-                uint64_t mask, struct ipsec_policy **out) {
+/* All are of the VRF of `spd`. */
+static void look_up(struct worker *worker, const struct spd *spd, struct rte_mbuf *const *packets,
+                    uint64_t mask, struct ipsec_policy **out) {
     enum { NO_CACHE = PACKET_IPV6 | PACKET_FRAGMENT };
     struct spd_cache *cache = ipsec_workers[worker->index].cache;
     struct flow_of_packet flows[BURST_MAX];
@@ -506,6 +507,34 @@ void spd_lookup(struct worker *worker, const struct spd *spd, struct rte_mbuf *c
     }
     if (unlikely(missing))
         classify(spd, packets, missing, flows, out);
+}
+
+bool spd_look_up(struct worker *worker, enum ipsec_direction direction, const struct burst *burst,
+                 uint64_t mask, struct ipsec_policy **out) {
+    bool found = false;
+    unsigned i;
+
+    while (mask) {
+        uint16_t vrf = packet_meta(burst->packets[__builtin_ctzll(mask)])->vrf;
+        const struct spd *spd = spd_get(direction, vrf);
+        uint64_t here = mask;
+
+        /* Bursts of plain packets are of one interface, and so of one VRF. */
+        if (unlikely(worker->burst_kind == BURST_MIXED)) {
+            here = 0;
+            BURST_FOREACH (i, mask)
+                here |= (uint64_t)(packet_meta(burst->packets[i])->vrf == vrf) << i;
+        }
+        if (spd) {
+            look_up(worker, spd, burst->packets, here, out);
+            found = true;
+        } else {
+            BURST_FOREACH (i, here)
+                out[i] = NULL;
+        }
+        mask &= ~here;
+    }
+    return found;
 }
 
 /* Sessions begin with a packet that is classified here, not looked up in the cache. */
