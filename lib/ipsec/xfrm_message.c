@@ -667,10 +667,8 @@ static void write_algorithms(struct nlmsghdr *message, const struct ipsec_sa_set
 
 static void write_numbers(struct nlmsghdr *message, const struct ipsec_sa_settings *settings,
                           const struct xfrm_sa_state *state) {
-    struct {
-        struct xfrm_replay_state_esn head;
-        uint32_t words[ESP_REPLAY_MAX / REPLAY_WORD_BITS];
-    } extended = {0};
+    struct xfrm_replay_state_esn extended = {0};
+    uint8_t payload[sizeof(extended) + ESP_REPLAY_MAX / 8] = {0}; /* its bits follow */
     struct xfrm_replay_state plain = {0};
     uint32_t low = (uint32_t)state->sequence, high = (uint32_t)(state->sequence >> 32);
     bool out = settings->direction == IPSEC_OUT;
@@ -684,15 +682,17 @@ static void write_numbers(struct nlmsghdr *message, const struct ipsec_sa_settin
         mnl_attr_put(message, XFRMA_REPLAY_VAL, sizeof(plain), &plain);
         return;
     }
-    extended.head.bmp_len = words;
-    extended.head.replay_window = settings->replay_window;
-    extended.head.oseq = out ? low : 0;
-    extended.head.oseq_hi = out ? high : 0;
-    extended.head.seq = out ? 0 : low;
-    extended.head.seq_hi = out ? 0 : high;
+    extended.bmp_len = words;
+    extended.replay_window = settings->replay_window;
+    extended.oseq = out ? low : 0;
+    extended.oseq_hi = out ? high : 0;
+    extended.seq = out ? 0 : low;
+    extended.seq_hi = out ? 0 : high;
+    memcpy(payload, &extended, sizeof(extended));
     if (!out && state->sequence != 0)
-        memset(extended.words, 0xff, words * sizeof(extended.words[0]));
-    mnl_attr_put(message, XFRMA_REPLAY_ESN_VAL, sizeof(extended.head) + words * 4, &extended);
+        memset(payload + sizeof(extended), 0xff, words * sizeof(uint32_t));
+    mnl_attr_put(message, XFRMA_REPLAY_ESN_VAL, sizeof(extended) + words * sizeof(uint32_t),
+                 payload);
 }
 
 static void write_encapsulation(struct nlmsghdr *message,

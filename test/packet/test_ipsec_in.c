@@ -481,9 +481,8 @@ static struct esp_sa in_udp(void) {
 /* What is not ESP on the port goes to IKE: without a daemon that is "port unreachable". */
 CASE(ike_on_the_same_port) {
     static const char *const not_esp[] = {
-        "00000000"
-        "0123456789abcdef0000000000000000212022080000000000000000", /* IKE */
-        "ff",                                                       /* keepalive */
+        "000000000123456789abcdef0000000000000000212022080000000000000000", /* IKE */
+        "ff",                                                               /* keepalive */
         "00000000",
         "",
         "000000",

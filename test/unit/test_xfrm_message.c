@@ -141,16 +141,16 @@ static void test_algorithms(void **state) {
     }
 }
 
+/* The bits of the window follow the structure; `words` may be more than there are. */
 static void put_numbers(struct nlmsghdr *message, uint32_t window, uint32_t words,
                         uint64_t received) {
-    struct {
-        struct xfrm_replay_state_esn head;
-        uint32_t words[128];
-    } numbers = {{.bmp_len = words, .replay_window = window}};
+    struct xfrm_replay_state_esn numbers = {.bmp_len = words, .replay_window = window};
+    char payload[sizeof(numbers) + 4 * 128] = {0};
 
-    numbers.head.seq = (uint32_t)received;
-    numbers.head.seq_hi = (uint32_t)(received >> 32);
-    mnl_attr_put(message, XFRMA_REPLAY_ESN_VAL, sizeof(numbers.head) + 4 * (words % 129), &numbers);
+    numbers.seq = (uint32_t)received;
+    numbers.seq_hi = (uint32_t)(received >> 32);
+    memcpy(payload, &numbers, sizeof(numbers));
+    mnl_attr_put(message, XFRMA_REPLAY_ESN_VAL, sizeof(numbers) + 4 * (words % 129), payload);
 }
 
 static void test_sequence_numbers(void **state) {
