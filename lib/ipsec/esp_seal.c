@@ -380,9 +380,15 @@ static bool is_usual(const struct ipsec_sa *sa) {
 /* The number before the first of `packets`. Nothing is taken any more when they are used up, so
  * that the counter itself never comes to its end. */
 static uint64_t take_numbers(struct ipsec_sa *sa, unsigned packets) {
-    if (unlikely(atomic_load_explicit(&sa->sequence, memory_order_relaxed) >= sa->sequence_last))
+    const uint64_t last = atomic_load_explicit(&sa->sequence, memory_order_relaxed);
+
+    if (unlikely(last >= sa->sequence_last))
         return sa->sequence_last;
-    return atomic_fetch_add_explicit(&sa->sequence, packets, memory_order_relaxed);
+    if (unlikely(ipsec_shared))
+        return atomic_fetch_add_explicit(&sa->sequence, packets, memory_order_relaxed);
+    /* A worker alone needs no locked instruction, which would wait for all memory before it. */
+    atomic_store_explicit(&sa->sequence, last + packets, memory_order_relaxed);
+    return last;
 }
 
 bool esp_seal_usual(struct worker *worker, struct rte_mbuf *const *mbufs, unsigned packets,
