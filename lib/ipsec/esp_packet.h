@@ -79,13 +79,17 @@ struct esp_sealing {
  * ESP_SEAL_REASONS. */
 void esp_seal(struct worker *worker, struct esp_sealing *packets, unsigned count);
 
+/* So many bytes are written behind a usual packet, even if fewer are added to it. */
+enum { ESP_PADDED_AT_ONCE = 16 };
+
 /* Is it a packet of IPv4 in one buffer, with room for a tunnel of plain ESP over IPv4? */
 static inline bool esp_seal_is_usual(const struct ipsec_sa *sa, const struct rte_mbuf *mbuf) {
     const struct packet_meta *meta = packet_meta((struct rte_mbuf *)(uintptr_t)mbuf);
 
     return likely(!(meta->flags & (PACKET_IPV6 | PACKET_OF_OURS)) && mbuf->nb_segs == 1 &&
                   RTE_MBUF_DIRECT(mbuf)) &&
-           rte_pktmbuf_tailroom(mbuf) >= sa->sizes.align + ESP_TRAILER + sa->sizes.icv &&
+           rte_pktmbuf_tailroom(mbuf) >=
+               RTE_MAX(sa->sizes.align + ESP_TRAILER + sa->sizes.icv, ESP_PADDED_AT_ONCE) &&
            rte_pktmbuf_headroom(mbuf) >= sa->outer + ESP_HEADER + sa->sizes.iv;
 }
 

@@ -328,8 +328,8 @@ static inline void wrap_usual(const struct run *run, struct rte_mbuf *mbuf, uint
     memcpy(frame + ETHER_HEADER - 2, &type, sizeof(type));
     write_ipv4(frame + ETHER_HEADER, sa, inner[1], df, sequence, run->head + length + behind);
     write_esp(frame + ETHER_HEADER + IPV4_HEADER, sa, sequence);
-    /* Up to 16 bytes of padding at once; the check value comes over what was too much. */
-    if (likely(pad <= 14)) {
+    /* What is written too much is room for the check value, or behind all of it. */
+    if (likely(pad + ESP_TRAILER <= ESP_PADDED_AT_ONCE)) {
         _mm_storeu_si128((__m128i *)(inner + length), _mm_loadu_si128((const void *)esp_padding));
         inner[length + pad] = (uint8_t)pad;
         inner[length + pad + 1] = IPPROTO_IPIP;
