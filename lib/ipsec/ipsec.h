@@ -140,6 +140,3 @@ int ipsec_publish(void);
 int ipsec_need(void);
 /* Are the stages part of the pipelines? So when the configuration has a section "ipsec". */
 bool ipsec_wanted(void);
-
-/* The longest inner packet that fits the MTU when the association protects it. */
-unsigned ipsec_sa_inner_mtu(const struct ipsec_sa *sa, unsigned mtu);

@@ -21,7 +21,6 @@ enum {
     SA_IPV6 = 1 << 0, /* the outer header is IPv6 */
     SA_UDP = 1 << 1,  /* ESP in UDP */
     SA_TRANSPORT = 1 << 2,
-    SA_ESN = 1 << 3,
 };
 
 enum {
@@ -104,7 +103,7 @@ struct spd {
     struct firewall_ruleset *rules; /* rule n selects for policy n */
     uint32_t generation;            /* of caches */
     uint32_t count;
-    bool ports[2]; /* some policy of IPv4, or IPv6, looks at ports */
+    bool ports; /* some policy of IPv4 looks at ports: then the cache has to as well */
     struct ipsec_policy *policies[];
 };
 extern struct spd *_Atomic spd_of_vrf[IPSEC_DIRECTIONS][VRFS_MAX];
@@ -115,7 +114,7 @@ static inline const struct spd *spd_get(enum ipsec_direction direction, uint16_t
 }
 
 /* The policies of the packets in the mask, NULL where none matches; the others are left alone.
- * False: there are no policies for any of them, and nothing was set. Worker side. */
+ * False: there are no policies for any of them. Worker side. */
 bool spd_look_up(struct worker *worker, enum ipsec_direction direction, const struct burst *burst,
                  uint64_t mask, struct ipsec_policy **out);
 

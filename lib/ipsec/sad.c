@@ -142,8 +142,7 @@ struct ipsec_sa *sa_create(const struct ipsec_sa_settings *settings) {
     sa->vrf = settings->vrf;
     sa->flags = (uint8_t)((settings->destination.family == AF_INET6 ? SA_IPV6 : 0) |
                           (settings->destination_port != 0 ? SA_UDP : 0) |
-                          (settings->mode == IPSEC_TRANSPORT ? SA_TRANSPORT : 0) |
-                          (settings->esn ? SA_ESN : 0));
+                          (settings->mode == IPSEC_TRANSPORT ? SA_TRANSPORT : 0));
     sa->sizes = esp_key_sizes(sa->key);
     sa->settings.icv = sa->sizes.icv;
     sa->df = (uint8_t)settings->df;
@@ -291,8 +290,4 @@ void ipsec_sa_counters(const struct ipsec_sa *sa, struct ipsec_sa_counters *out)
         out->last_used =
             RTE_MAX(out->last_used, __atomic_load_n(&tally->last_used, __ATOMIC_RELAXED));
     }
-}
-
-unsigned ipsec_sa_inner_mtu(const struct ipsec_sa *sa, unsigned mtu) {
-    return sa_room(sa, mtu);
 }

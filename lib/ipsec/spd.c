@@ -286,7 +286,7 @@ static int compile(struct spd *spd) {
         const struct ipsec_selector *selector = &spd->policies[i]->settings.selector;
 
         good = make_rule(selector, &rules.list[i]);
-        spd->ports[selector->source.address.family == AF_INET6] |= looks_at_ports(selector);
+        spd->ports |= selector->source.address.family == AF_INET && looks_at_ports(selector);
     }
     if (good)
         error = firewall_ruleset_make(&rules, &slots, 1, &spd->rules);
@@ -429,7 +429,7 @@ static inline void find_entry(struct spd_cache *cache, const struct spd *spd, st
 
     out->addresses = load64(packet_l3(mbuf, const uint8_t *) + 12);
     out->rest = meta->l4_protocol;
-    if (spd->ports[0])
+    if (spd->ports)
         out->rest |= (uint64_t)ports_of(mbuf, meta) << 32;
     hash = _mm_crc32_u64(spd->generation, out->addresses);
     hash = _mm_crc32_u64(hash, out->rest);
@@ -556,6 +556,8 @@ static bool protects(const struct session_new *draft) {
         memcpy(packet.destination, &draft->destination, 4);
         packet.source_port = draft->key.v4.source_port;
     }
+    if (packet.protocol == IPPROTO_ESP)
+        return false; /* exempt, and so in the clear */
     packet.destination_port = draft->destination_port;
     if (!has_ports(packet.protocol))
         packet.source_port = packet.destination_port = 0;

@@ -518,6 +518,13 @@ CASE(bypass_and_nat) {
     goes_out(&out4, between(INSIDE ":1024", "10.9.0.2:53"), .sequence = 1);
 }
 
+/* It passes by the policies, and so in the clear: its source must not be seen there. */
+CASE(esp_of_the_inside_is_translated) {
+    start(with_nat());
+    inject(LAN, ip4(.source = INSIDE, .destination = FAR, .protocol = 50, .size = 40));
+    expect(WAN, ip4(.source = ROUTER, .destination = FAR, .protocol = 50, .size = 40, .ttl = 63));
+}
+
 /* What NAT has sent out in the clear must not go on so once a policy protects it; and an inside
  * address does not leave when there is none any more. */
 CASE(live_sessions_follow_the_policies) {
