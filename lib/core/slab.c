@@ -18,9 +18,9 @@ void *slab_take(struct slab *slab) {
     void *object = slab->free;
 
     if (!object) {
-        char *piece = huge_memory_map(PIECE);
+        char *piece = slab->size <= PIECE ? huge_memory_map(PIECE) : NULL;
 
-        if (!piece || slab->size > PIECE)
+        if (!piece)
             return NULL;
         for (size_t at = 0; at + slab->size <= PIECE; at += slab->size)
             slab_give(slab, piece + at);

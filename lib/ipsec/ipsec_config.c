@@ -404,14 +404,19 @@ static void find_duplicate(const struct decode *d, const struct ipsec_config *co
     }
 }
 
-static void decode_sas(const struct decode *d, struct ipsec_config *config) {
+/* Of the array; 0 with a problem when there are too many elements. */
+static size_t size_of(const struct decode *d, unsigned most, const char *what) {
     size_t count = json_array_size(d->value);
 
-    if (count > IPSEC_SAS_MAX) {
-        decode_problem(d, "expected at most %u associations, found %zu", (unsigned)IPSEC_SAS_MAX,
-                       count);
-        return;
-    }
+    if (count <= most)
+        return count;
+    decode_problem(d, "expected at most %u %s, found %zu", most, what, count);
+    return 0;
+}
+
+static void decode_sas(const struct decode *d, struct ipsec_config *config) {
+    size_t count = size_of(d, IPSEC_SAS_MAX, "associations");
+
     config->sas = allocate(count, sizeof(*config->sas));
     for (size_t i = 0; i < count; i++) {
         struct decode element = decode_element(d, i);
@@ -427,13 +432,8 @@ static void decode_sas(const struct decode *d, struct ipsec_config *config) {
 }
 
 static void decode_policies(const struct decode *d, struct ipsec_config *config) {
-    size_t count = json_array_size(d->value);
+    size_t count = size_of(d, IPSEC_POLICIES_MAX, "policies");
 
-    if (count > IPSEC_POLICIES_MAX) {
-        decode_problem(d, "expected at most %u policies, found %zu", (unsigned)IPSEC_POLICIES_MAX,
-                       count);
-        return;
-    }
     config->policies = allocate(count, sizeof(*config->policies));
     for (size_t i = 0; i < count; i++) {
         struct decode element = decode_element(d, i);

@@ -56,6 +56,14 @@ static json_t *seconds_since(uint64_t msec) {
     return json_real((double)(event_now() - msec) / 1000.0);
 }
 
+/* The list with one more; NULL, and no list any more, when memory is out. */
+static json_t *with(json_t *list, json_t *added) {
+    if (json_array_append_new(list, added) == 0)
+        return list;
+    json_decref(list);
+    return NULL;
+}
+
 /* --- associations --- */
 
 static int add_counters(json_t *object, const struct ipsec_sa *sa) {
@@ -120,12 +128,8 @@ static json_t *sa_list(struct rpc_request *request) {
     if (!rpc_params(request, keys, &params))
         return NULL;
     list = json_array();
-    for (const struct ipsec_sa *sa = NULL; list && (sa = ipsec_sa_next(sa)) != NULL;) {
-        if (json_array_append_new(list, json_of_sa(sa)) != 0) {
-            json_decref(list);
-            list = NULL;
-        }
-    }
+    for (const struct ipsec_sa *sa = NULL; list && (sa = ipsec_sa_next(sa)) != NULL;)
+        list = with(list, json_of_sa(sa));
     return rpc_result(request, list ? json_pack("{s:o}", "sas", list) : NULL);
 }
 RPC_METHOD(sa_list, "ipsec.sa.list",
@@ -290,13 +294,8 @@ static json_t *policy_list(struct rpc_request *request) {
     if (!rpc_params(request, keys, &params))
         return NULL;
     list = json_array();
-    for (struct ipsec_policy *policy = NULL;
-         list && (policy = ipsec_policy_next(policy)) != NULL;) {
-        if (json_array_append_new(list, json_of_policy(policy)) != 0) {
-            json_decref(list);
-            list = NULL;
-        }
-    }
+    for (struct ipsec_policy *policy = NULL; list && (policy = ipsec_policy_next(policy)) != NULL;)
+        list = with(list, json_of_policy(policy));
     return rpc_result(request, list ? json_pack("{s:o}", "policies", list) : NULL);
 }
 RPC_METHOD(policy_list, "ipsec.policy.list",
