@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bytes.h"
+
 enum {
     HEADER = 8,
     TRAILER = 2,
@@ -93,24 +95,6 @@ static unsigned hex_bytes(const char *text, uint8_t *out, unsigned room) {
         out[i] = (uint8_t)value;
     }
     return length;
-}
-
-static void put16(uint8_t *at, unsigned value) {
-    at[0] = (uint8_t)(value >> 8);
-    at[1] = (uint8_t)value;
-}
-
-static void put32(uint8_t *at, uint32_t value) {
-    put16(at, value >> 16);
-    put16(at + 2, value & 0xffff);
-}
-
-static unsigned get16(const uint8_t *at) {
-    return (unsigned)at[0] << 8 | at[1];
-}
-
-static uint32_t get32(const uint8_t *at) {
-    return (uint32_t)get16(at) << 16 | get16(at + 2);
 }
 
 static bool is_ipv6(const struct esp_sa *sa) {

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bytes.h"
+
 enum { TCP = 6, UDP = 17, ICMP = 1, ICMP6 = 58, IP4_HEADER = 20, IP6_HEADER = 40 };
 
 static struct frame *frames;
@@ -37,20 +39,6 @@ void frames_free(void) {
 }
 
 /* --- numbers and text --- */
-
-static void put16(uint8_t *at, unsigned value) {
-    at[0] = (uint8_t)(value >> 8);
-    at[1] = (uint8_t)value;
-}
-
-static void put32(uint8_t *at, uint32_t value) {
-    put16(at, value >> 16);
-    put16(at + 2, value & 0xffff);
-}
-
-static unsigned get16(const uint8_t *at) {
-    return (unsigned)at[0] << 8 | at[1];
-}
 
 uint32_t sum16(uint32_t sum, const uint8_t *bytes, size_t length) {
     for (size_t i = 0; i < length; i++)

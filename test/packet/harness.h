@@ -154,6 +154,22 @@ void expect_drops_at(const struct drops *drops, size_t count, const char *file, 
 uint64_t drops_so_far(const char *name);
 void forget_drops(void);
 
+/* What arrives leaves on the other side, one hop further. */
+#define passes(from, to, packet)                \
+    do {                                        \
+        const struct frame *passing = (packet); \
+                                                \
+        inject((from), passing);                \
+        expect((to), hop(passing));             \
+    } while (0)
+/* Nothing comes of it but a count. */
+#define is_dropped(from, packet, reason) \
+    do {                                 \
+        inject((from), (packet));        \
+        expect_nothing(ANYWHERE);        \
+        expect_drop((reason), 1);        \
+    } while (0)
+
 /* What the interface counted since the start. */
 struct counts {
     uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, tx_dropped;

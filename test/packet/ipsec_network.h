@@ -70,20 +70,6 @@ void expect_esp_at(enum place place, const struct esp_sa *sa, const struct frame
         inject(WAN, esp((sa), coming, __VA_ARGS__)); \
         expect(LAN, hop(coming));                    \
     } while (0)
-#define passes(from, to, packet)                \
-    do {                                        \
-        const struct frame *passing = (packet); \
-                                                \
-        inject((from), passing);                \
-        expect((to), hop(passing));             \
-    } while (0)
-/* Nothing comes of it but a count. */
-#define is_dropped(from, packet, reason) \
-    do {                                 \
-        inject((from), (packet));        \
-        expect_nothing(ANYWHERE);        \
-        expect_drop((reason), 1);        \
-    } while (0)
 
 /* Usual packets between inside and far. */
 #define to_far(...) udp4(.source = INSIDE ":1000", .destination = FAR ":2000", __VA_ARGS__)

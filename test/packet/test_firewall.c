@@ -36,19 +36,6 @@ static const char *accept_rule(const char *members) {
     return rules(text("{'name': 'one', %s, 'action': 'accept'}", members));
 }
 
-#define passes(from, to, packet)                \
-    do {                                        \
-        const struct frame *passing = (packet); \
-                                                \
-        inject((from), passing);                \
-        expect((to), hop(passing));             \
-    } while (0)
-#define is_dropped(from, packet, reason) \
-    do {                                 \
-        inject((from), (packet));        \
-        expect_nothing(ANYWHERE);        \
-        expect_drop((reason), 1);        \
-    } while (0)
 #define refused(from, packet) is_dropped(from, packet, "firewall.default")
 
 static void contains(const char *answer, const char *part) {

@@ -88,15 +88,15 @@ static const char *mss_alone(unsigned mss) {
     return text("0204%04x", mss);
 }
 
-static void passes(enum place from, enum place to, const struct frame *sent,
-                   const struct frame *expected) {
+static void leaves_as(enum place from, enum place to, const struct frame *sent,
+                      const struct frame *expected) {
     inject(from, sent);
     expect(to, hop(expected));
 }
 
 /* Out of the LAN by the WAN, as a packet of its own. */
 static void becomes(const char *options, const char *expected) {
-    passes(LAN, WAN, out4(SYN, options), out4(SYN, expected));
+    leaves_as(LAN, WAN, out4(SYN, options), out4(SYN, expected));
 }
 
 static void stays(const char *options) {
@@ -107,12 +107,12 @@ static void stays(const char *options) {
 
 CASE(both_directions_and_families) {
     start(wan_has_1400());
-    passes(LAN, WAN, out4(SYN, linux_options(1460)), out4(SYN, linux_options(1400)));
-    passes(WAN, LAN, in4(SYN | ACK, linux_options(1460)), in4(SYN | ACK, linux_options(1400)));
-    passes(LAN, WAN, out6(SYN, linux_options(1440)), out6(SYN, linux_options(1380)));
-    passes(WAN, LAN, in6(SYN | ACK, linux_options(8940)), in6(SYN | ACK, linux_options(1380)));
-    passes(LAN, WAN, out4(SYN | ECE | CWR, mss_alone(65535)),
-           out4(SYN | ECE | CWR, mss_alone(1400)));
+    leaves_as(LAN, WAN, out4(SYN, linux_options(1460)), out4(SYN, linux_options(1400)));
+    leaves_as(WAN, LAN, in4(SYN | ACK, linux_options(1460)), in4(SYN | ACK, linux_options(1400)));
+    leaves_as(LAN, WAN, out6(SYN, linux_options(1440)), out6(SYN, linux_options(1380)));
+    leaves_as(WAN, LAN, in6(SYN | ACK, linux_options(8940)), in6(SYN | ACK, linux_options(1380)));
+    leaves_as(LAN, WAN, out4(SYN | ECE | CWR, mss_alone(65535)),
+              out4(SYN | ECE | CWR, mss_alone(1400)));
 }
 
 CASE(other_interfaces_are_left_alone) {
@@ -120,8 +120,8 @@ CASE(other_interfaces_are_left_alone) {
     struct frame *back = between6("[2001:db8:3::10]:80", HOST6, SYN | ACK, mss_alone(1440));
 
     start(wan_has_1400());
-    passes(LAN, DMZ, there, there);
-    passes(DMZ, LAN, back, back);
+    leaves_as(LAN, DMZ, there, there);
+    leaves_as(DMZ, LAN, back, back);
 }
 
 CASE(never_raised_and_never_added) {
@@ -132,13 +132,13 @@ CASE(never_raised_and_never_added) {
     stays(mss_alone(0));
     becomes(mss_alone(1401), mss_alone(1400));
     stays("0103030704020101");
-    passes(LAN, WAN, out6(SYN, mss_alone(1380)), out6(SYN, mss_alone(1380)));
-    passes(LAN, WAN, out6(SYN, mss_alone(1381)), out6(SYN, mss_alone(1380)));
+    leaves_as(LAN, WAN, out6(SYN, mss_alone(1380)), out6(SYN, mss_alone(1380)));
+    leaves_as(LAN, WAN, out6(SYN, mss_alone(1381)), out6(SYN, mss_alone(1380)));
 
     struct frame *bare =
         tcp4(.source = HOST4, .destination = SERVER4, .tcp_flags = SYN, .payload = "");
 
-    passes(LAN, WAN, bare, bare);
+    leaves_as(LAN, WAN, bare, bare);
 }
 
 CASE(only_segments_with_syn) {
@@ -146,8 +146,8 @@ CASE(only_segments_with_syn) {
 
     start(wan_has_1400());
     for (unsigned i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
-        passes(LAN, WAN, out4(flags[i], mss_alone(9000)), out4(flags[i], mss_alone(9000)));
-        passes(LAN, WAN, out6(flags[i], mss_alone(9000)), out6(flags[i], mss_alone(9000)));
+        leaves_as(LAN, WAN, out4(flags[i], mss_alone(9000)), out4(flags[i], mss_alone(9000)));
+        leaves_as(LAN, WAN, out6(flags[i], mss_alone(9000)), out6(flags[i], mss_alone(9000)));
     }
 }
 
@@ -158,11 +158,11 @@ CASE(other_protocols) {
 
     start(wan_has_1400());
     udp = poke(udp, IP4_PAYLOAD + TCP_HEADER, "02042000");
-    passes(LAN, WAN, udp, udp);
+    leaves_as(LAN, WAN, udp, udp);
     udp = poke(udp6(.source = HOST6, .destination = SERVER6, .size = 40), IP6_PAYLOAD + DATA_OFFSET,
                "6002");
     udp = poke(udp, IP6_PAYLOAD + TCP_HEADER, "02042000");
-    passes(LAN, WAN, udp, udp);
+    leaves_as(LAN, WAN, udp, udp);
 }
 
 CASE(the_smaller_of_two_interfaces) {
@@ -170,25 +170,25 @@ CASE(the_smaller_of_two_interfaces) {
 
     start(network(", 'tcp_mss': 1300", ", 'tcp_mss': 1400", ", 'tcp_mss': 1200"));
     becomes(mss_alone(1460), mss_alone(1300));
-    passes(WAN, LAN, in4(SYN | ACK, mss_alone(1460)), in4(SYN | ACK, mss_alone(1300)));
-    passes(LAN, DMZ, there, between4(HOST4, "10.3.0.10:80", SYN, mss_alone(1200)));
-    passes(WAN, LAN, in6(SYN | ACK, mss_alone(1440)), in6(SYN | ACK, mss_alone(1280)));
+    leaves_as(WAN, LAN, in4(SYN | ACK, mss_alone(1460)), in4(SYN | ACK, mss_alone(1300)));
+    leaves_as(LAN, DMZ, there, between4(HOST4, "10.3.0.10:80", SYN, mss_alone(1200)));
+    leaves_as(WAN, LAN, in6(SYN | ACK, mss_alone(1440)), in6(SYN | ACK, mss_alone(1280)));
 }
 
 CASE(the_smallest_and_the_largest) {
     start(network(", 'tcp_mss': 65535", ", 'tcp_mss': 88", ""));
     becomes(mss_alone(1460), mss_alone(88));
-    passes(LAN, WAN, out6(SYN, mss_alone(1440)), out6(SYN, mss_alone(68)));
+    leaves_as(LAN, WAN, out6(SYN, mss_alone(1440)), out6(SYN, mss_alone(68)));
 
     struct frame *there = between6(HOST6, "[2001:db8:3::10]:80", SYN, mss_alone(65535));
 
-    passes(LAN, DMZ, there, between6(HOST6, "[2001:db8:3::10]:80", SYN, mss_alone(65515)));
+    leaves_as(LAN, DMZ, there, between6(HOST6, "[2001:db8:3::10]:80", SYN, mss_alone(65515)));
 }
 
 CASE(auto_follows_the_mtu) {
     start(network("", ", 'mtu': 1492, 'tcp_mss': 'auto'", ""));
     becomes(mss_alone(1460), mss_alone(1452));
-    passes(LAN, WAN, out6(SYN, mss_alone(1440)), out6(SYN, mss_alone(1432)));
+    leaves_as(LAN, WAN, out6(SYN, mss_alone(1440)), out6(SYN, mss_alone(1432)));
     apply(network("", ", 'mtu': 1400, 'tcp_mss': 'auto'", ""));
     advance(5000);
     discard(ANYWHERE);
@@ -244,7 +244,7 @@ CASE(wrong_checksums_stay_wrong) {
         wrong->bytes[51] = (uint8_t)before;
         wrong_after->bytes[50] = (uint8_t)(after >> 8);
         wrong_after->bytes[51] = (uint8_t)after;
-        passes(LAN, WAN, wrong, wrong_after);
+        leaves_as(LAN, WAN, wrong, wrong_after);
     }
 }
 
@@ -287,7 +287,7 @@ CASE(not_in_the_data) {
 
     start(wan_has_1400());
     frame = seal(poke(frame, IP4_PAYLOAD + TCP_HEADER + 4, "0204ffff"), IP4_PAYLOAD);
-    passes(LAN, WAN, frame, frame);
+    leaves_as(LAN, WAN, frame, frame);
 }
 
 CASE(malformed_options_are_left_alone) {
@@ -310,21 +310,21 @@ CASE(malformed_headers_are_left_alone) {
     start(wan_has_1400());
     for (unsigned words = 0; words <= 5; words++) {
         frame = poke(right, IP4_PAYLOAD + DATA_OFFSET, text("%02x", words << 4));
-        passes(LAN, WAN, seal(frame, IP4_PAYLOAD), frame);
+        leaves_as(LAN, WAN, seal(frame, IP4_PAYLOAD), frame);
     }
     frame = poke(right, IP4_PAYLOAD + DATA_OFFSET, "f0"); /* longer than the packet */
-    passes(LAN, WAN, seal(frame, IP4_PAYLOAD), frame);
+    leaves_as(LAN, WAN, seal(frame, IP4_PAYLOAD), frame);
     for (unsigned length = 1; length < 20; length++) { /* shorter than a TCP header */
         frame = ip4(.source = "192.168.1.10", .destination = "203.0.113.1", .protocol = TCP,
                     .size = length);
         for (unsigned i = 0; i < length; i++)
             frame->bytes[IP4_PAYLOAD + i] = 0xff;
-        passes(LAN, WAN, frame, frame);
+        leaves_as(LAN, WAN, frame, frame);
         frame = ip6(.source = "2001:db8:1::10", .destination = "2001:db8:99::1", .protocol = TCP,
                     .size = length);
         for (unsigned i = 0; i < length; i++)
             frame->bytes[IP6_PAYLOAD + i] = 0xff;
-        passes(LAN, WAN, frame, frame);
+        leaves_as(LAN, WAN, frame, frame);
     }
 }
 
@@ -335,8 +335,8 @@ CASE(behind_ipv4_options) {
                               .options = "94040000", .size = 9);
 
     start(wan_has_1400());
-    passes(LAN, WAN, with_options(sent, IP4_PAYLOAD + 4, mss_alone(1460)),
-           with_options(sent, IP4_PAYLOAD + 4, mss_alone(1400)));
+    leaves_as(LAN, WAN, with_options(sent, IP4_PAYLOAD + 4, mss_alone(1460)),
+              with_options(sent, IP4_PAYLOAD + 4, mss_alone(1400)));
 }
 
 CASE(behind_extension_headers) {
@@ -347,10 +347,10 @@ CASE(behind_extension_headers) {
                              .extensions = "2c000104000000000600000000000001", .size = 9);
 
     start(wan_has_1400());
-    passes(LAN, WAN, with_options(options, IP6_PAYLOAD + 8, mss_alone(1440)),
-           with_options(options, IP6_PAYLOAD + 8, mss_alone(1380)));
-    passes(LAN, WAN, with_options(two, IP6_PAYLOAD + 16, mss_alone(1440)),
-           with_options(two, IP6_PAYLOAD + 16, mss_alone(1380)));
+    leaves_as(LAN, WAN, with_options(options, IP6_PAYLOAD + 8, mss_alone(1440)),
+              with_options(options, IP6_PAYLOAD + 8, mss_alone(1380)));
+    leaves_as(LAN, WAN, with_options(two, IP6_PAYLOAD + 16, mss_alone(1440)),
+              with_options(two, IP6_PAYLOAD + 16, mss_alone(1380)));
 }
 
 /* Its receiver would see that somebody changed it. */
@@ -371,9 +371,9 @@ CASE(not_behind_an_authentication_header) {
 
     start(wan_has_1400());
     frame = with_options(frame, IP6_PAYLOAD + 24, mss_alone(1440));
-    passes(LAN, WAN, frame, frame);
+    leaves_as(LAN, WAN, frame, frame);
     second = with_options(second, IP6_PAYLOAD + 32, mss_alone(1440));
-    passes(LAN, WAN, second, second);
+    leaves_as(LAN, WAN, second, second);
 }
 
 CASE(fragments) {
@@ -381,9 +381,9 @@ CASE(fragments) {
     struct frame *lowered = between4(HOST4, SERVER4, SYN, linux_options(1400));
 
     start(wan_has_1400());
-    passes(LAN, WAN, fragment4(sent, 0, 40), fragment4(lowered, 0, 40));
-    passes(LAN, WAN, fragment4(sent, 40, 5), fragment4(sent, 40, 5));
-    passes(LAN, WAN, fragment4(sent, 0, 24), fragment4(lowered, 0, 24)); /* just the option */
+    leaves_as(LAN, WAN, fragment4(sent, 0, 40), fragment4(lowered, 0, 40));
+    leaves_as(LAN, WAN, fragment4(sent, 40, 5), fragment4(sent, 40, 5));
+    leaves_as(LAN, WAN, fragment4(sent, 0, 24), fragment4(lowered, 0, 24)); /* just the option */
 }
 
 /* What looks like a SYN there is data, or the rest of one. */
@@ -394,9 +394,9 @@ CASE(later_fragments_are_left_alone) {
 
     start(wan_has_1400());
     frame = patch(frame, IP + 6, "0001");
-    passes(LAN, WAN, frame, frame);
+    leaves_as(LAN, WAN, frame, frame);
     six = with_options(six, IP6_PAYLOAD + 8, mss_alone(1440));
-    passes(LAN, WAN, six, six);
+    leaves_as(LAN, WAN, six, six);
 }
 
 /* The IP header and all that is changed have to lie in the first buffer. */

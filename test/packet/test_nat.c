@@ -1502,6 +1502,40 @@ CASE(a_burst_of_everything) {
     }
 }
 
+/* Sources of a whole burst are chosen before the first of its sessions is in the table: they meet
+ * each other there, and packets of one session meet their own. */
+static void burst_for_one_port(const char *rule) {
+    enum { HOSTS = 8, PACKETS = 3 };
+    unsigned ports[HOSTS];
+
+    start(source_rule(rule));
+    for (unsigned i = 0; i < HOSTS * PACKETS; i++)
+        inject(LAN, udp4(.source = text("192.168.1.%u:4000", 20 + i % HOSTS),
+                         .destination = SERVER ":53"));
+    for (unsigned i = 0; i < HOSTS * PACKETS; i++) {
+        unsigned port = source_port(take_one(WAN));
+
+        if (i < HOSTS)
+            ports[i] = port;
+        require(port == ports[i % HOSTS], "host %u has port %u, then %u", i % HOSTS,
+                ports[i % HOSTS], port);
+        for (unsigned other = 0; i < HOSTS && other < i; other++)
+            require(port != ports[other], "two hosts have port %u", port);
+    }
+    require(strstr(rpc("session.count", "{}"), text("'sessions':%d", HOSTS)) != NULL, "found %s",
+            rpc("session.count", "{}"));
+    expect_no_drops();
+}
+
+CASE(a_burst_of_mappings_that_want_the_same_port) {
+    burst_for_one_port("'to': 'interface'");
+    mappings_are_right(8);
+}
+
+CASE(a_burst_of_sessions_that_want_the_same_port) {
+    burst_for_one_port("'to': 'interface', 'mapping': 'endpoint_dependent'");
+}
+
 CASE(hairpins_of_fragments) {
     struct frame *in =
         udp4(.source = SECOND ":6000", .destination = OUTSIDE ":5000", .size = 1500, .id = 3);

@@ -35,20 +35,6 @@ static const char *one_way_with(const char *sections) {
     return text(WITH("%s, " ONE_WAY), sections);
 }
 
-/* What arrives leaves on the other side, one hop further. */
-#define passes(from, to, packet)                \
-    do {                                        \
-        const struct frame *passing = (packet); \
-                                                \
-        inject((from), passing);                \
-        expect((to), hop(passing));             \
-    } while (0)
-#define is_dropped(from, packet, reason) \
-    do {                                 \
-        inject((from), (packet));        \
-        expect_nothing(ANYWHERE);        \
-        expect_drop((reason), 1);        \
-    } while (0)
 #define out(flags) passes(LAN, WAN, tcp4(OUT4, .tcp_flags = (flags)))
 #define back(flags) passes(WAN, LAN, tcp4(BACK4, .tcp_flags = (flags)))
 #define out_dropped(flags, reason) is_dropped(LAN, tcp4(OUT4, .tcp_flags = (flags)), reason)

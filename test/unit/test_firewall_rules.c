@@ -255,6 +255,37 @@ static void interfaces_vrfs_and_the_router_are_told_apart(void **state) {
     firewall_ruleset_free(set);
 }
 
+/* More than a byte can number. */
+static void hundreds_of_interfaces_are_told_apart(void **state) {
+    enum { INTERFACES = 300 };
+    struct firewall_ruleset *set;
+
+    (void)state;
+    for (unsigned i = 0; i < INTERFACES; i++) {
+        struct firewall_rule *rule = add_rule(FIREWALL_ACCEPT);
+        char name[INTERFACE_NAME_TEXT];
+
+        snprintf(name, sizeof(name), "vlan%u", i);
+        add_name(&rule->in, name);
+        if (i % 2 == 1) {
+            snprintf(name, sizeof(name), "vlan%u", INTERFACES - 1 - i);
+            add_name(&rule->out, name);
+        }
+    }
+    set = compile();
+    for (unsigned i = 0; i < INTERFACES; i++) {
+        char in[INTERFACE_NAME_TEXT], out[INTERFACE_NAME_TEXT];
+
+        snprintf(in, sizeof(in), "vlan%u", i);
+        snprintf(out, sizeof(out), "vlan%u", INTERFACES - 1 - i);
+        assert_int_equal(rule_for(set, by_way_of(set, in, out)), i);
+        assert_int_equal(rule_for(set, by_way_of(set, in, "other")),
+                         i % 2 == 1 ? firewall_default(set) : i);
+        assert_int_equal(rule_for(set, by_way_of(set, "other", in)), firewall_default(set));
+    }
+    firewall_ruleset_free(set);
+}
+
 static void slots_are_equal_while_names_and_vrfs_are(void **state) {
     struct firewall_slots a, b;
 
@@ -612,6 +643,7 @@ int main(void) {
         CASE(icmp_types_belong_to_their_family),
         CASE(flags_and_dscp_are_looked_at),
         CASE(interfaces_vrfs_and_the_router_are_told_apart),
+        CASE(hundreds_of_interfaces_are_told_apart),
         CASE(slots_are_equal_while_names_and_vrfs_are),
         CASE(ranges_are_joined),
         CASE(entries_are_the_product_of_the_lists),
