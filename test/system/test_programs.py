@@ -376,6 +376,18 @@ def sent_by(*floods):
     return total
 
 
+def flush(router):
+    """Ends what the floods began, and waits until the workers have taken the ports back: before that
+    NAT cannot give a connection the port that it has on lan."""
+    router.call("session.flush", {"port": NOWHERE})
+
+    def swept():
+        counted = router.call("session.count")
+        return counted["sessions"] == sum(counted["states"].values())
+
+    until(swept, "the flushed sessions are gone")
+
+
 @contextlib.contextmanager
 def going_on(lan, wan):
     """A TCP connection through NAT that must not stand still meanwhile."""
@@ -440,7 +452,7 @@ def floods(tap, router, lan, wan):
             refused = drops["session.source_rate"] + drops["session.source_limit"]
             accepted = limits["per_source"] * len(SPOOFED)
             check(sent - accepted - 20 <= refused <= sent - accepted, f"{drops} of {sent}")
-        router.call("session.flush", {"port": NOWHERE})
+        flush(router)
     with tap.case("a flood without limits fills the table; a new connection still fits in"):
         need("hping3")
         # Nobody answers for this address, so all of them stay half open.
@@ -454,7 +466,7 @@ def floods(tap, router, lan, wan):
             check(SIZE * 0.9 < counted["sessions"] <= SIZE, f"{counted}")
             with contextlib.closing(Talk(lan, WAN, ECHO, 20300)) as talk:
                 talk.echo()
-        router.call("session.flush", {"port": NOWHERE})
+        flush(router)
 
 
 # --- MSS clamping ---
