@@ -30,13 +30,15 @@ static void state_cell(struct table *table, const json_t *interface) {
         table_coloured(table, TABLE_RED, is(interface, "admin", "up") ? "no link" : "off");
 }
 
-/* The device without its arguments ("net_vhost0,iface=..."), or the parent and VLAN. */
+/* The device without its arguments ("net_vhost0,iface=..."), the parent and VLAN, or the tunnel. */
 static void device_cell(struct table *table, const json_t *interface) {
     const char *device = field_text(interface, "device");
 
     if (json_is_string(json_object_get(interface, "parent")))
         table_cell(table, "%s vlan %.0f", field_text(interface, "parent"),
                    field_real(interface, "vlan"));
+    else if (json_is_integer(json_object_get(interface, "if_id")))
+        table_cell(table, "ipsec %.0f", field_real(interface, "if_id"));
     else
         table_cell(table, "%.*s", (int)strcspn(device, ","), device);
 }
@@ -102,6 +104,9 @@ static void show_one(struct session *session, const json_t *interface) {
         table_cell(table, "Parent");
         table_cell(table, "%s, VLAN %.0f", field_text(interface, "parent"),
                    field_real(interface, "vlan"));
+    } else if (json_is_integer(json_object_get(interface, "if_id"))) {
+        table_cell(table, "Tunnel");
+        table_cell(table, "IPsec, if_id %.0f", field_real(interface, "if_id"));
     } else {
         table_cell(table, "Device");
         table_cell(table, "%s", field_text(interface, "device"));

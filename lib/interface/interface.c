@@ -105,6 +105,14 @@ struct interface *interface_by_name(const char *name) {
     return interface;
 }
 
+struct interface *interface_by_if_id(uint32_t if_id) {
+    struct interface *interface = NULL;
+
+    while ((interface = interface_next(interface)) && interface->if_id != if_id)
+        ;
+    return interface;
+}
+
 struct interface *interface_on_port(uint16_t port) {
     struct interface *interface = NULL;
 
@@ -162,6 +170,7 @@ static void fill_entry(struct interface_entry *entry, const struct interface *in
         .vrf = interface->vrf,
         .mtu = interface->mtu,
         .flags = (uint16_t)((interface->up ? INTERFACE_UP : 0) |
+                            (interface->if_id != 0 ? INTERFACE_TUNNEL : 0) |
                             (((const struct live *)interface)->twin_working ? INTERFACE_TWIN : 0)),
         .tcp_mss = interface->tcp_mss,
         .reverse_path = (uint8_t)interface->reverse_path,
@@ -244,6 +253,8 @@ void interface_set_twin_working(struct interface *interface, bool working) {
 /* --- up and down --- */
 
 static bool should_be_up(const struct interface *interface) {
+    if (interface->if_id != 0)
+        return interface->enabled;
     return interface->enabled && (!interface->parent || interface->parent->enabled) &&
            interface->port->link_up && interface_ports_served(interface->port);
 }
@@ -318,7 +329,8 @@ static struct ip_prefix link_local_of(const uint8_t mac[6]) {
     return (struct ip_prefix){.address = ip6_address(bytes), .length = 64};
 }
 
-/* The addresses an interface is to have: `out` holds INTERFACE_ADDRESSES_MAX. */
+/* The addresses an interface is to have: `out` holds INTERFACE_ADDRESSES_MAX. In a tunnel there are
+ * no multicast neighbours to ask whether an address is free, and no use for a link-local one. */
 static unsigned desired_addresses(const struct interface_config *config, const uint8_t mac[6],
                                   struct interface_address *out) {
     bool link_local = false;
@@ -330,9 +342,10 @@ static unsigned desired_addresses(const struct interface_config *config, const u
 
         link_local |= ipv6 && ip_address_is_link_local(&prefix->address);
         out[count++] = (struct interface_address){
-            .prefix = *prefix, .state = ipv6 ? ADDRESS_TENTATIVE : ADDRESS_VALID};
+            .prefix = *prefix,
+            .state = ipv6 && config->if_id == 0 ? ADDRESS_TENTATIVE : ADDRESS_VALID};
     }
-    if (interface_config_uses_ipv6(config) && !link_local)
+    if (interface_config_uses_ipv6(config) && !link_local && config->if_id == 0)
         out[count++] = (struct interface_address){
             .prefix = link_local_of(mac), .automatic = true, .state = ADDRESS_TENTATIVE};
     return count;
@@ -479,9 +492,15 @@ static void remove_interface(struct live *it) {
     free(it);
 }
 
+static struct port *port_of(const struct interface_config *config, const struct interface *parent) {
+    if (config->if_id != 0)
+        return interface_ports_tunnel();
+    return parent ? parent->port : interface_ports_find(config->device);
+}
+
 static void add_interface(const struct interface_config *config) {
-    struct interface *parent = config->device[0] ? NULL : interface_by_name(config->parent);
-    struct port *port = parent ? parent->port : interface_ports_find(config->device);
+    struct interface *parent = config->parent[0] ? interface_by_name(config->parent) : NULL;
+    struct port *port = port_of(config, parent);
     struct interface_address desired[INTERFACE_ADDRESSES_MAX];
     struct live *it = interface_allocate(1, sizeof(*it));
     struct interface *interface = &it->interface;
@@ -492,6 +511,7 @@ static void add_interface(const struct interface_config *config) {
     interface->port = port;
     interface->parent = parent;
     interface->vlan = config->vlan;
+    interface->if_id = config->if_id;
     interface->vrf = (uint16_t)vrf_by_name(config->vrf);
     interface->mtu = config->mtu;
     interface->tcp_mss = config->tcp_mss;
@@ -506,14 +526,18 @@ static void add_interface(const struct interface_config *config) {
     if (parent)
         log_info("interface", "%s: added as VLAN %u of %s", config->name, config->vlan,
                  parent->name);
+    else if (config->if_id != 0)
+        log_info("interface", "%s: added as IPsec tunnel interface %u", config->name,
+                 config->if_id);
     else
         log_info("interface", "%s: added on %s", config->name, config->device);
     TELL(added, interface);
     add_addresses(interface, desired, desired_addresses(config, interface->mac, desired));
 }
 
-/* A port that was closed and opened again may have another ethdev id, which features keep in their next
- * hops. To them the interface is the same as before: it goes down, changes, and comes up again. */
+/* A port that was closed and opened again may have another ethdev id, which features keep in their
+ * next hops. To them the interface is the same as before: it goes down, changes, and comes up
+ * again. */
 void interface_move_port(const struct port *from, struct port *to) {
     bool same = from->id == to->id;
 
@@ -544,8 +568,11 @@ static bool can_stay(const struct interface *interface, const struct interface_c
     const struct interface *parent = interface->parent;
     const uint8_t *mac;
 
-    if (interface->vrf != vrf_by_name(config->vrf) || interface->vlan != config->vlan)
+    if (interface->vrf != vrf_by_name(config->vrf) || interface->vlan != config->vlan ||
+        interface->if_id != config->if_id)
         return false;
+    if (interface->if_id != 0)
+        return true;
     if (!parent)
         return config->device[0] && interface->port == interface_ports_find(config->device) &&
                memcmp(interface->mac, interface->port->mac, sizeof(interface->mac)) == 0;

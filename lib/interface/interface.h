@@ -1,6 +1,8 @@
 /*
  * Interfaces: what the router calls by a name and gives addresses to. An interface sits directly on
- * a port (untagged frames), or on a parent interface as a VLAN (802.1Q).
+ * a port (untagged frames), on a parent interface as a VLAN (802.1Q), or on nothing but IPsec: what
+ * is routed into such a tunnel interface leaves protected by the policies that carry its number
+ * (Linux: an xfrm interface and its if_id).
  *
  * Workers read a snapshot (`struct interface_table`) that the control thread publishes whole.
  * Features learn of changes through `struct interface_listener` on the control thread.
@@ -28,6 +30,7 @@ enum {
 enum {
     INTERFACE_UP = 1 << 0,        /* enabled, and the link is up */
     INTERFACE_TWIN = 1 << 1,      /* has a host twin: local packets go there */
+    INTERFACE_TUNNEL = 1 << 2,    /* has no port: packets leave inside others */
 };
 
 /* Reverse path check of what comes in (RFC 3704): its source needs a route; when strict, one by the
@@ -107,12 +110,13 @@ struct interface {
     uint16_t id;
     char name[INTERFACE_NAME_TEXT];
     struct port *port;        /* a VLAN's is its parent's. Never NULL, but may change (other MTU or
-                                 queues): do not keep it */
+                                 queues): do not keep it. A tunnel's is a stand-in, PORT_NONE */
     struct interface *parent; /* NULL when directly on a port */
     uint16_t vlan;
+    uint32_t if_id; /* of a tunnel interface, which has no link layer; 0 for all others */
     uint16_t vrf;
     uint16_t mtu;
-    uint8_t mac[6];
+    uint8_t mac[6];   /* zero without a link layer */
     uint16_t tcp_mss; /* as in interface_entry */
     enum reverse_path reverse_path;
     bool enabled;       /* configured or set by interface.set */
@@ -145,6 +149,9 @@ unsigned interface_ports(struct port *ports[PORTS_MAX]);
 struct interface *interface_by_id(uint16_t id);
 struct interface *interface_by_name(const char *name);
 struct interface *interface_next(const struct interface *previous);
+
+/* The tunnel interface of that number, NULL if there is none. */
+struct interface *interface_by_if_id(uint32_t if_id);
 
 /* The interface that takes the port's untagged frames, NULL if there is none. */
 struct interface *interface_on_port(uint16_t port);
@@ -221,6 +228,10 @@ bool interface_configured(const struct config *config, const char *name);
 bool vrf_configured(const struct config *config, const char *name);
 /* The VRF name of a configured interface ("default" if it names none), NULL if there is no such. */
 const char *interface_configured_vrf(const struct config *config, const char *name);
+/* The number of a configured tunnel interface, 0 if it is none, or there is no such. */
+uint32_t interface_configured_if_id(const struct config *config, const char *name);
+/* Some tunnel interface's name, NULL if none is configured. */
+const char *interface_configured_tunnel(const struct config *config);
 /* Is the address in a prefix of an interface of the VRF ("default"...)? interface_name limits it to
  * one interface when not NULL. An IPv6 link-local address is on the link of every interface that
  * uses IPv6, so it needs interface_name. Takes logarithmic time. */

@@ -60,7 +60,7 @@ static void check_place(const struct interfaces_config *config, const struct dec
                         unsigned index) {
     const struct interface_config *interface = &config->list[index];
     struct decode device = place(&nodes[index], "device"), vlan = place(&nodes[index], "vlan"),
-                  twin = place(&nodes[index], "host_twin");
+                  twin = place(&nodes[index], "host_twin"), if_id = place(&nodes[index], "if_id");
 
     for (unsigned i = 0; i < index; i++) {
         const struct interface_config *other = &config->list[i];
@@ -72,6 +72,9 @@ static void check_place(const struct interfaces_config *config, const struct dec
             strcmp(interface->parent, other->parent) == 0)
             decode_problem(&vlan, "VLAN %u of `%s` already belongs to interface `%s`",
                            interface->vlan, interface->parent, other->name);
+        if (interface->if_id != 0 && interface->if_id == other->if_id)
+            decode_problem(&if_id, "%u already belongs to interface `%s`", interface->if_id,
+                           other->name);
         if (interface->host_twin[0] && strcmp(interface->host_twin, other->host_twin) == 0)
             decode_problem(&twin, "`%s` is already the host twin of interface `%s`",
                            interface->host_twin, other->name);
@@ -95,9 +98,9 @@ static const struct interface_config *check_parent(const struct interfaces_confi
         decode_problem(&parent, "interface `%s` does not exist", interface->parent);
         return NULL;
     }
-    if (config->list[index].parent[0]) {
-        decode_problem(&parent, "`%s` is a VLAN itself; a VLAN needs a parent with a `device`",
-                       interface->parent);
+    if (config->list[index].parent[0] || config->list[index].if_id != 0) {
+        decode_problem(&parent, "`%s` is a %s itself; a VLAN needs a parent with a `device`",
+                       interface->parent, config->list[index].if_id != 0 ? "tunnel" : "VLAN");
         return NULL;
     }
     return &config->list[index];
@@ -124,7 +127,7 @@ static void complete_mtu(struct interface_config *interface, const struct decode
         return;
     }
     if (interface->mtu == 0)
-        interface->mtu = MTU_DEFAULT;
+        interface->mtu = interface->if_id != 0 ? MTU_TUNNEL : MTU_DEFAULT;
     if (parent && parent->mtu != MTU_WRONG && interface->mtu > parent->mtu)
         decode_problem(&mtu, "expected at most the MTU %u of the parent `%s`, found %u",
                        parent->mtu, parent->name, interface->mtu);

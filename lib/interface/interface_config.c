@@ -282,6 +282,8 @@ static void decode_advertisement(const struct decode *d, struct router_advertise
 /* Only what sits on a device has these. */
 static const char *const port_keys[] = {"promiscuous",    "rx_queues",      "tx_queues",
                                         "rx_descriptors", "tx_descriptors", NULL};
+/* And these need a link layer. */
+static const char *const link_keys[] = {"mac", "host_twin", "router_advertisement", NULL};
 
 static void decode_device(const struct decode *d, struct interface_config *out) {
     const char *text;
@@ -298,9 +300,35 @@ static void decode_device(const struct decode *d, struct interface_config *out) 
         snprintf(out->device, sizeof(out->device), "%s", text);
 }
 
+static void refuse_keys(const struct decode *d, const char *const *keys, const char *who) {
+    struct decode member;
+
+    for (; *keys; keys++) {
+        if (decode_member(d, *keys, &member))
+            decode_problem(&member, "only %s has `%s`", who, *keys);
+    }
+}
+
+static void decode_tunnel(const struct decode *d, const struct decode *if_id,
+                          struct interface_config *out) {
+    static const char *const places[] = {"device", "parent", "vlan", NULL};
+    struct decode member;
+
+    for (const char *const *key = places; *key; key++) {
+        if (decode_member(d, *key, &member))
+            decode_problem(&member,
+                           "`%s` cannot stand next to `if_id`: a tunnel interface sits on nothing "
+                           "but IPsec",
+                           *key);
+    }
+    refuse_keys(d, port_keys, "an interface with a `device`");
+    refuse_keys(d, link_keys, "an interface with a link layer");
+    decode_u32(if_id, 1, UINT32_MAX, &out->if_id);
+}
+
 /* `device`, or `parent` with `vlan`. */
-static void decode_place(const struct decode *d, struct interface_config *out) {
-    struct decode device, parent, vlan, member;
+static void decode_link(const struct decode *d, struct interface_config *out) {
+    struct decode device, parent, vlan;
     const char *text;
     bool has_device = decode_member(d, "device", &device);
     bool has_parent = decode_member(d, "parent", &parent);
@@ -316,17 +344,24 @@ static void decode_place(const struct decode *d, struct interface_config *out) {
     else if (has_vlan && !has_parent)
         decode_problem(d, "`parent` is required next to `vlan`");
     else if (!has_device && !has_parent)
-        decode_problem(d, "`device`, or `parent` and `vlan`, is required");
+        decode_problem(d, "`device`, or `parent` and `vlan`, or `if_id` is required");
     if (has_device)
         decode_device(&device, out);
     if (has_vlan)
         decode_u16(&vlan, 1, VLAN_MAX, &out->vlan);
     if (has_parent && decode_string(&parent, &text) && decode_name(&parent, text) && !has_device)
         snprintf(out->parent, sizeof(out->parent), "%s", text);
-    for (const char *const *key = port_keys; has_parent && !has_device && *key; key++) {
-        if (decode_member(d, *key, &member))
-            decode_problem(&member, "only an interface with a `device` has `%s`", *key);
-    }
+    if (has_parent && !has_device)
+        refuse_keys(d, port_keys, "an interface with a `device`");
+}
+
+static void decode_place(const struct decode *d, struct interface_config *out) {
+    struct decode if_id;
+
+    if (decode_member(d, "if_id", &if_id))
+        decode_tunnel(d, &if_id, out);
+    else
+        decode_link(d, out);
 }
 
 /* What Linux accepts as the name of a device (dev_valid_name()), but for names that would fool the
@@ -448,6 +483,7 @@ static void decode_interface(const struct decode *d, struct interface_config *ou
     static const char *const keys[] = {"device",
                                        "parent",
                                        "vlan",
+                                       "if_id",
                                        "mtu",
                                        "mac",
                                        "addresses",
@@ -621,6 +657,23 @@ const char *interface_configured_vrf(const struct config *config, const char *na
     int index = interfaces_config_find(interfaces, name);
 
     return index < 0 ? NULL : interfaces->list[index].vrf;
+}
+
+uint32_t interface_configured_if_id(const struct config *config, const char *name) {
+    const struct interfaces_config *interfaces = interfaces_of(config);
+    int index = interfaces_config_find(interfaces, name);
+
+    return index < 0 ? 0 : interfaces->list[index].if_id;
+}
+
+const char *interface_configured_tunnel(const struct config *config) {
+    const struct interfaces_config *interfaces = interfaces_of(config);
+
+    for (unsigned i = 0; i < interfaces->count; i++) {
+        if (interfaces->list[i].if_id != 0)
+            return interfaces->list[i].name;
+    }
+    return NULL;
 }
 
 /* The last connected prefix that sorts before the address as a whole prefix: the longest around it

@@ -15,6 +15,7 @@ enum {
     VRF_DEFAULT_TABLE = 254, /* RT_TABLE_MAIN */
     VLAN_MAX = 4094,
     MTU_DEFAULT = 1500,
+    MTU_TUNNEL = 1400, /* with any of our ciphers it fits a link of 1,500 bytes */
     MTU_IPV6_MIN = 1280, /* RFC 8200 section 5 */
     TCP_MSS_MIN = 88,    /* as in Linux: less is nothing but headers */
     TCP_MSS_AUTO = 1,    /* what the MTU has room for; only until that is known */
@@ -40,9 +41,10 @@ struct vrfs_config {
 
 struct interface_config {
     char name[INTERFACE_NAME_TEXT];
-    char device[PORT_DEVICE_TEXT];    /* "" for a VLAN */
+    char device[PORT_DEVICE_TEXT];    /* "" for a VLAN or a tunnel */
     char parent[INTERFACE_NAME_TEXT]; /* of a VLAN */
     uint16_t vlan;
+    uint32_t if_id;   /* of a tunnel; 0 = none */
     uint16_t mtu;     /* never 0: the parent's, or the default, was filled in */
     uint16_t tcp_mss; /* 0 = none; "auto" was filled in */
     enum reverse_path reverse_path;
@@ -112,6 +114,8 @@ void interface_ports_commit(void);
 void interface_ports_release(void);
 /* The port for a device string in the prepared configuration. */
 struct port *interface_ports_find(const char *device);
+/* What stands for the port of all tunnel interfaces. */
+struct port *interface_ports_tunnel(void);
 /* May interfaces on the port be up, that is, do workers poll it? */
 bool interface_ports_served(const struct port *port);
 /* Polls the links; true if any changed. Changes are logged. */

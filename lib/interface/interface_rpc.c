@@ -65,12 +65,13 @@ static json_t *interface_json(const struct interface *interface) {
     char mac[MAC_ADDRESS_TEXT];
 
     return json_pack(
-        "{s:s, s:s?, s:s, s:s?, s:o, s:s, s:s, s:i, s:s, s:s, s:o, s:o, s:s?, s:o, s:s, s:i, s:i, s:i, "
-        "s:o}",
-        "name", interface->name, "device", parent ? NULL : port->request.device, "driver",
-        port->started ? port_driver_name(port) : port->driver->name, "parent",
+        "{s:s, s:s?, s:s, s:s?, s:o, s:o, s:s, s:s, s:i, s:s, s:s, s:o, s:o, s:s?, s:o, s:s, s:i, "
+        "s:i, s:i, s:o}",
+        "name", interface->name, "device", parent || interface->if_id ? NULL : port->request.device,
+        "driver", port->started ? port_driver_name(port) : port->driver->name, "parent",
         parent ? parent->name : NULL, "vlan", parent ? json_integer(interface->vlan) : json_null(),
-        "vrf", vrf_name(interface->vrf), "mac", mac_address_text(interface->mac, mac), "mtu",
+        "if_id", interface->if_id ? json_integer(interface->if_id) : json_null(), "vrf",
+        vrf_name(interface->vrf), "mac", mac_address_text(interface->mac, mac), "mtu",
         (int)interface->mtu, "admin", interface->enabled ? "up" : "down", "link",
         link ? "up" : "down", "speed_mbps", count(link ? port->speed_mbps : 0), "addresses",
         addresses_json(interface), "host_twin",

@@ -83,11 +83,14 @@ _Static_assert(sizeof(struct arp_frame) == 42, "as it is sent");
 static void send_frame(const struct interface *interface, uint16_t operation,
                        const uint8_t link_destination[6], const uint8_t sender[4],
                        const uint8_t target_mac[6], const uint8_t target[4]) {
-    struct rte_mbuf *mbuf = control_mbuf();
     struct packet_meta *meta;
     struct arp_frame *frame;
+    struct rte_mbuf *mbuf;
     char *room;
 
+    if (interface->if_id != 0)
+        return; /* a tunnel has no link layer */
+    mbuf = control_mbuf();
     room = mbuf ? rte_pktmbuf_append(mbuf, FRAME_MIN) : NULL;
     if (!room) {
         rte_pktmbuf_free(mbuf);

@@ -239,7 +239,8 @@ static void interface_added(struct interface *interface) {
     struct own_next_hops *hops = &own[interface->id];
 
     if (hops->glean == NEXT_HOP_ID_NONE)
-        hops->glean = make_next_hop(interface, NEXT_HOP_GLEAN);
+        hops->glean = make_next_hop(interface,
+                                    interface->if_id != 0 ? NEXT_HOP_TUNNEL : NEXT_HOP_GLEAN);
     if (hops->local == NEXT_HOP_ID_NONE)
         hops->local = make_next_hop(interface, NEXT_HOP_LOCAL);
     if (hops->broadcast == NEXT_HOP_ID_NONE)

@@ -225,11 +225,14 @@ void nd_transmit(const struct interface *interface, const uint8_t *link_destinat
     size_t extension = router_alert ? HOP_BY_HOP_LENGTH : 0;
     size_t payload = extension + message->length;
     size_t total = ETHERNET_HEADER + IPV6_HEADER_LENGTH + payload;
-    struct rte_mbuf *mbuf = control_mbuf();
     struct packet_meta *meta;
+    struct rte_mbuf *mbuf;
     uint8_t *frame, *ip;
     uint16_t sum;
 
+    if (interface->if_id != 0)
+        return; /* a tunnel has no link layer */
+    mbuf = control_mbuf();
     frame = mbuf ? (uint8_t *)rte_pktmbuf_append(mbuf, (uint16_t)total) : NULL;
     if (!frame) {
         rte_pktmbuf_free(mbuf);

@@ -129,6 +129,10 @@ static void check_one(const struct config *config, const struct static_neighbour
     if (!vrf) {
         snprintf(path, sizeof(path), "$.neighbours[%u].interface", entry->index);
         problems_add(problems, path, "interface `%s` is not configured", entry->interface);
+    } else if (interface_configured_if_id(config, entry->interface) != 0) {
+        snprintf(path, sizeof(path), "$.neighbours[%u].interface", entry->index);
+        problems_add(problems, path, "`%s` is a tunnel, which has no link-layer addresses",
+                     entry->interface);
     } else if (!interface_configured_on_link(config, vrf, entry->interface, &entry->address)) {
         snprintf(path, sizeof(path), "$.neighbours[%u].address", entry->index);
         problems_add(problems, path, "%s is in no prefix of interface `%s`",

@@ -31,6 +31,7 @@ enum next_hop_type {
                            broadcast, otherwise dropped (RFC 2644) */
     NEXT_HOP_MARTIAN,   /* a destination that must not be forwarded (RFC 1812 5.3.7, RFC 6890) */
     NEXT_HOP_GROUP,     /* ECMP: one of `buckets` by flow hash */
+    NEXT_HOP_TUNNEL,    /* into a tunnel interface: a stage gives the packet another next hop */
 };
 
 enum {

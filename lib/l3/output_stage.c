@@ -138,7 +138,7 @@ static bool output_special(struct worker *worker, struct burst *burst, unsigned 
     case NEXT_HOP_UNREACHABLE:
         divert_inspected(burst, i, CAUSE_HOST_UNREACHABLE);
         return false;
-    default: /* changed by the control thread since `route` */
+    default: /* changed by the control thread since `route`, or a tunnel without its stage */
         burst_drop(worker, burst, i, &output_stage.drops, OUTPUT_BLACKHOLE);
         return false;
     }

@@ -28,6 +28,7 @@ static bool carries(const struct next_hop *hop, const struct interface_entry *in
     case NEXT_HOP_STALE:
     case NEXT_HOP_RESOLVE:
     case NEXT_HOP_GLEAN:
+    case NEXT_HOP_TUNNEL:
     case NEXT_HOP_UNREACHABLE: /* a neighbour that does not answer; the route without an interface
                                   is not one */
         break;

@@ -201,7 +201,8 @@ static uint32_t take_next_hop(uint16_t interface, const struct ip_address *gatew
     static struct log_limit limit;
     char text[IP_ADDRESS_TEXT];
 
-    if (gateway->family == 0)
+    /* A tunnel has one other end, whatever address a gateway has there. */
+    if (gateway->family == 0 || interface_by_id(interface)->if_id != 0)
         return connected_glean(interface);
     const uint32_t id = neighbour_reference(interface, gateway);
     if (id == 0)

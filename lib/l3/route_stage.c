@@ -129,6 +129,7 @@ static void route_special(struct worker *worker, struct burst *burst, unsigned i
     case NEXT_HOP_STALE:
     case NEXT_HOP_RESOLVE:
     case NEXT_HOP_GLEAN:
+    case NEXT_HOP_TUNNEL:
         break;
     case NEXT_HOP_LOCAL:
         return;

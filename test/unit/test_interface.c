@@ -968,21 +968,22 @@ static void test_interface_methods(void **state) {
         json_dumps(json_object_get(json_array_get(list, 0), "numa_node"), JSON_ENCODE_ANY);
     char text[4096];
 
-    snprintf(text, sizeof(text),
-             "[{\"name\":\"wan\",\"device\":\"net_null0\",\"driver\":\"net_null\",\"parent\":null,"
-             "\"vlan\":null,\"vrf\":\"default\",\"mac\":\"02:00:00:00:00:01\",\"mtu\":1500,"
-             "\"admin\":\"up\",\"link\":\"up\",\"speed_mbps\":0,\"addresses\":[{\"address\":"
-             "\"203.0.113.2/24\",\"state\":\"valid\"}],\"host_twin\":null,"
-             "\"tcp_mss\":null,\"reverse_path\":\"off\",\"rx_queues\":1,"
-             "\"tx_queues\":1,\"numa_node\":%s,\"counters\":" WAN_COUNTERS "},"
-             "{\"name\":\"g\",\"device\":null,\"driver\":\"net_null\",\"parent\":\"wan\","
-             "\"vlan\":20,\"vrf\":\"guest\",\"mac\":\"02:00:00:00:00:01\",\"mtu\":1400,"
-             "\"admin\":\"up\",\"link\":\"up\",\"speed_mbps\":0,\"addresses\":[{\"address\":"
-             "\"2001:db8::1/64\",\"state\":\"duplicate\"},{\"address\":\"fe80::ff:fe00:1/64\","
-             "\"state\":\"tentative\"}],\"host_twin\":\"g0\","
-             "\"tcp_mss\":1360,\"reverse_path\":\"loose\",\"rx_queues\":1,\"tx_queues\":1,"
-             "\"numa_node\":%s,\"counters\":" G_COUNTERS "}]",
-             numa_node, numa_node);
+    snprintf(
+        text, sizeof(text),
+        "[{\"name\":\"wan\",\"device\":\"net_null0\",\"driver\":\"net_null\",\"parent\":null,"
+        "\"vlan\":null,\"if_id\":null,\"vrf\":\"default\",\"mac\":\"02:00:00:00:00:01\",\"mtu\":1500,"
+        "\"admin\":\"up\",\"link\":\"up\",\"speed_mbps\":0,\"addresses\":[{\"address\":"
+        "\"203.0.113.2/24\",\"state\":\"valid\"}],\"host_twin\":null,"
+        "\"tcp_mss\":null,\"reverse_path\":\"off\",\"rx_queues\":1,"
+        "\"tx_queues\":1,\"numa_node\":%s,\"counters\":" WAN_COUNTERS "},"
+        "{\"name\":\"g\",\"device\":null,\"driver\":\"net_null\",\"parent\":\"wan\","
+        "\"vlan\":20,\"if_id\":null,\"vrf\":\"guest\",\"mac\":\"02:00:00:00:00:01\",\"mtu\":1400,"
+        "\"admin\":\"up\",\"link\":\"up\",\"speed_mbps\":0,\"addresses\":[{\"address\":"
+        "\"2001:db8::1/64\",\"state\":\"duplicate\"},{\"address\":\"fe80::ff:fe00:1/64\","
+        "\"state\":\"tentative\"}],\"host_twin\":\"g0\","
+        "\"tcp_mss\":1360,\"reverse_path\":\"loose\",\"rx_queues\":1,\"tx_queues\":1,"
+        "\"numa_node\":%s,\"counters\":" G_COUNTERS "}]",
+        numa_node, numa_node);
     free(numa_node);
     expect_json(list, text);
 

@@ -103,24 +103,23 @@ static const char *one(const char *members) {
 
 #define DEVICE "\"device\":\"net_null0\""
 
-static const char right[] =
-    "{\"mbufs\":4096,\"vrfs\":{\"guest\":{\"table\":20}},\"interfaces\":{"
-    "\"wan\":{\"device\":\"0000:03:00.0\",\"mtu\":9000,"
-    "\"addresses\":[\"203.0.113.2/24\",\"198.51.100.1/31\"]},"
-    "\"lan\":{\"device\":\"net_null0\",\"mac\":\"02:00:00:00:00:01\","
-    "\"tcp_mss\":1400,\"reverse_path\":\"strict\","
-    "\"addresses\":[\"192.168.1.1/24\",\"192.168.1.2/24\","
-    "\"2001:db8:1::1/64\"],\"host_twin\":\"lan0\",\"rx_queues\":2,"
-    "\"tx_queues\":2,\"rx_descriptors\":512,\"tx_descriptors\":512,"
-    "\"promiscuous\":true,\"router_advertisement\":{\"interval\":30,"
-    "\"lifetime\":90,\"managed\":true,\"other\":true,\"mtu\":false,"
-    "\"prefixes\":[{\"prefix\":\"2001:db8:1::/64\"},{\"prefix\":"
-    "\"2001:db8:2::/48\",\"autonomous\":false,\"valid_lifetime\":100}]}},"
-    "\"guest.20\":{\"parent\":\"lan\",\"vlan\":20,\"vrf\":\"guest\","
-    "\"enabled\":false,\"addresses\":[\"192.168.1.1/24\",\"fe80::1/64\"]},"
-    "\"jumbo\":{\"parent\":\"wan\",\"vlan\":4094,\"tcp_mss\":\"auto\","
-    "\"reverse_path\":\"loose\",\"addresses\":[\"fe80::1/64\","
-    "\"10.0.0.1/32\"]}}}";
+static const char right[] = "{\"mbufs\":4096,\"vrfs\":{\"guest\":{\"table\":20}},\"interfaces\":{"
+                            "\"wan\":{\"device\":\"0000:03:00.0\",\"mtu\":9000,"
+                            "\"addresses\":[\"203.0.113.2/24\",\"198.51.100.1/31\"]},"
+                            "\"lan\":{\"device\":\"net_null0\",\"mac\":\"02:00:00:00:00:01\","
+                            "\"tcp_mss\":1400,\"reverse_path\":\"strict\","
+                            "\"addresses\":[\"192.168.1.1/24\",\"192.168.1.2/24\","
+                            "\"2001:db8:1::1/64\"],\"host_twin\":\"lan0\",\"rx_queues\":2,"
+                            "\"tx_queues\":2,\"rx_descriptors\":512,\"tx_descriptors\":512,"
+                            "\"promiscuous\":true,\"router_advertisement\":{\"interval\":30,"
+                            "\"lifetime\":90,\"managed\":true,\"other\":true,\"mtu\":false,"
+                            "\"prefixes\":[{\"prefix\":\"2001:db8:1::/64\"},{\"prefix\":"
+                            "\"2001:db8:2::/48\",\"autonomous\":false,\"valid_lifetime\":100}]}},"
+                            "\"guest.20\":{\"parent\":\"lan\",\"vlan\":20,\"vrf\":\"guest\","
+                            "\"enabled\":false,\"addresses\":[\"192.168.1.1/24\",\"fe80::1/64\"]},"
+                            "\"jumbo\":{\"parent\":\"wan\",\"vlan\":4094,\"tcp_mss\":\"auto\","
+                            "\"reverse_path\":\"loose\",\"addresses\":[\"fe80::1/64\","
+                            "\"10.0.0.1/32\"]}}}";
 
 static const struct interfaces_config *interfaces_of(const struct config *config) {
     for (struct config_section *s = config_section_first(); s; s = s->next) {
@@ -230,7 +229,7 @@ static void test_vrf_of_interface(void **state) {
 
 static void test_place(void **state) {
     (void)state;
-    EXPECT(one(""), "$.interfaces.a: `device`, or `parent` and `vlan`, is required");
+    EXPECT(one(""), "$.interfaces.a: `device`, or `parent` and `vlan`, or `if_id` is required");
     EXPECT(one("\"device\":\"net_null0\",\"parent\":\"b\",\"vlan\":1"),
            "$.interfaces.a.parent: `parent` cannot stand next to `device`: an interface sits on a "
            "device, or is a VLAN of a parent");
@@ -267,6 +266,27 @@ static void test_parents(void **state) {
            "$.interfaces.z.parent: interface `q` does not exist",
            "$.interfaces.z.rx_queues: only an interface with a `device` has `rx_queues`",
            "$.interfaces.z.promiscuous: only an interface with a `device` has `promiscuous`");
+}
+
+static void test_tunnels(void **state) {
+    (void)state;
+    EXPECT(
+        "{\"interfaces\":{\"a\":{\"if_id\":0},\"b\":{\"if_id\":7,\"device\":\"net_null0\"},"
+        "\"c\":{\"if_id\":7},\"d\":{\"parent\":\"c\",\"vlan\":5},"
+        "\"e\":{\"if_id\":8,\"host_twin\":\"vpn0\",\"mac\":\"02:00:00:00:00:01\","
+        "\"rx_queues\":1,\"router_advertisement\":true},"
+        "\"f\":{\"if_id\":9,\"mtu\":1200,\"addresses\":[\"2001:db8::1/64\"]}}}",
+        "$.interfaces.a.if_id: expected an integer from 1 to 4294967295, found 0",
+        "$.interfaces.b.device: `device` cannot stand next to `if_id`: a tunnel interface sits on "
+        "nothing but IPsec",
+        "$.interfaces.e.rx_queues: only an interface with a `device` has `rx_queues`",
+        "$.interfaces.e.mac: only an interface with a link layer has `mac`",
+        "$.interfaces.e.host_twin: only an interface with a link layer has `host_twin`",
+        "$.interfaces.e.router_advertisement: only an interface with a link layer has "
+        "`router_advertisement`",
+        "$.interfaces.c.if_id: 7 already belongs to interface `b`",
+        "$.interfaces.d.parent: `c` is a tunnel itself; a VLAN needs a parent with a `device`",
+        "$.interfaces.f.mtu: IPv6 needs an MTU of at least 1280, found 1200");
 }
 
 static void test_devices_twice(void **state) {
@@ -486,7 +506,7 @@ static void test_all_at_once(void **state) {
            "device such as net_tap0",
            "$.interfaces.a.mtu: expected an integer from 68 to 9216, found 1",
            "$.interfaces.b: `vlan` is required next to `parent`",
-           "$.interfaces.c: `device`, or `parent` and `vlan`, is required");
+           "$.interfaces.c: `device`, or `parent` and `vlan`, or `if_id` is required");
 }
 
 /* The most there can be, with addresses that all nest in those of the first. */
@@ -585,6 +605,7 @@ int main(void) {
         cmocka_unit_test(test_vrf_of_interface),
         cmocka_unit_test(test_place),
         cmocka_unit_test(test_parents),
+        cmocka_unit_test(test_tunnels),
         cmocka_unit_test(test_devices_twice),
         cmocka_unit_test(test_twins),
         cmocka_unit_test(test_mtu),

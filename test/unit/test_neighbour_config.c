@@ -54,6 +54,11 @@ const char *interface_configured_vrf(const struct config *config, const char *na
     return interface_by_name(name) ? "default" : NULL;
 }
 
+uint32_t interface_configured_if_id(const struct config *config, const char *name) {
+    (void)config;
+    return strcmp(name, "tunnel") == 0;
+}
+
 bool interface_configured_on_link(const struct config *config, const char *vrf,
                                   const char *interface_name, const struct ip_address *address) {
     (void)config;
