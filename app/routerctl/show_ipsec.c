@@ -123,18 +123,32 @@ static struct text ports_text(const json_t *policy, const char *key) {
     return out;
 }
 
+/* ", in vpn", ", vrf guest", or nothing */
+static struct text place_text(const json_t *policy) {
+    const json_t *if_id = json_object_get(policy, "if_id");
+    const char *interface = json_string_value(json_object_get(policy, "interface"));
+    const char *vrf = field_text(policy, "vrf");
+    struct text out = {""};
+
+    if (interface)
+        snprintf(out.text, sizeof(out.text), ", in %s", interface);
+    else if (if_id)
+        snprintf(out.text, sizeof(out.text), ", if_id %" JSON_INTEGER_FORMAT " (no interface)",
+                 json_integer_value(if_id));
+    else if (strcmp(vrf, "default") != 0 && strcmp(vrf, "-") != 0)
+        snprintf(out.text, sizeof(out.text), ", vrf %s", vrf);
+    return out;
+}
+
 /* "tcp 10.1.0.0/24 to 10.2.0.0/24 port 443, vrf guest" */
 static void selector_cell(struct table *table, const json_t *policy) {
     const char *protocol = json_string_value(json_object_get(policy, "protocol"));
-    const char *vrf = field_text(policy, "vrf");
-    bool other_vrf = strcmp(vrf, "default") != 0 && strcmp(vrf, "-") != 0;
 
-    table_cell(table, "%s%s%s%s to %s%s%s%s", protocol ? protocol : "", protocol ? " " : "",
+    table_cell(table, "%s%s%s%s to %s%s%s", protocol ? protocol : "", protocol ? " " : "",
                prefix_text(field_text(policy, "source")).text,
                ports_text(policy, "source_port").text,
                prefix_text(field_text(policy, "destination")).text,
-               ports_text(policy, "destination_port").text, other_vrf ? ", vrf " : "",
-               other_vrf ? vrf : "");
+               ports_text(policy, "destination_port").text, place_text(policy).text);
 }
 
 /* Of a policy that protects: with what, and whether that is there. */

@@ -308,9 +308,23 @@ static unsigned out_of_transport(struct unwrapping *packet, bool *ipv6) {
     return ESP_OPEN_REASONS;
 }
 
+static bool is_up(uint16_t tunnel) {
+    return tunnel != SA_NO_INTERFACE && interface_table()->entry[tunnel].flags & INTERFACE_UP;
+}
+
+static void count_tunnel(struct worker *worker, const struct unwrapping *packet,
+                         struct esp_opening *opening, uint16_t tunnel) {
+    struct interface_counters *counters = &worker->counters->interface[tunnel];
+
+    counters->rx_packets++;
+    counters->rx_bytes += packet->mbuf->pkt_len - ETHER_HEADER;
+    opening->tunnels |= UINT64_C(1) << packet->index;
+}
+
 static unsigned unwrap(struct worker *worker, struct burst *burst, unsigned i,
                        struct unwrapping *packet, struct esp_opening *opening) {
-    const uint16_t interface = packet_meta(packet->mbuf)->in_interface;
+    const uint16_t tunnel = atomic_load_explicit(&packet->sa->interface, memory_order_relaxed);
+    const uint16_t interface = tunnel != 0 ? tunnel : packet_meta(packet->mbuf)->in_interface;
     struct sa_tally *tally = &packet->sa->tallies[worker->index];
     enum parse_inner result;
     unsigned reason;
@@ -318,12 +332,16 @@ static unsigned unwrap(struct worker *worker, struct burst *burst, unsigned i,
 
     if (unlikely(packet->next_header == NEXT_HEADER_NONE))
         return ESP_OPEN_DUMMY;
+    if (unlikely(tunnel != 0 && !is_up(tunnel)))
+        return ESP_OPEN_INTERFACE;
     reason = packet->sa->flags & SA_TRANSPORT ? out_of_transport(packet, &ipv6)
                                               : out_of_tunnel(packet, &ipv6);
     if (unlikely(reason != ESP_OPEN_REASONS)) {
         tally->malformed += reason != ESP_OPEN_ECN;
         return reason;
     }
+    if (unlikely(tunnel != 0))
+        count_tunnel(worker, packet, opening, tunnel);
     result = parse_inner(worker, burst, i, ipv6, interface);
     if (unlikely(result == PARSE_INNER_GONE)) {
         tally->malformed++;

@@ -37,6 +37,7 @@ enum esp_open_reason {
     ESP_OPEN_DUMMY,       /* next header 59, sent to hide traffic (section 2.6) */
     ESP_OPEN_NEXT_HEADER, /* not what the mode carries */
     ESP_OPEN_ECN,         /* RFC 6040 section 4.2: congestion, but the inner packet cannot say so */
+    ESP_OPEN_INTERFACE,   /* the association's tunnel interface is down, or not there */
     ESP_OPEN_REASONS
 };
 
@@ -45,6 +46,7 @@ struct esp_opening {
     uint64_t mask; /* to be opened; afterwards: those that were, and go on */
     uint64_t all;
     uint64_t ipv4, ipv6, other; /* of those: plain packets of a family, and what is not plain */
+    uint64_t tunnels;           /* of those: came in by a tunnel interface */
     uint16_t at[BURST_MAX];     /* where the ESP header is, from the start of the frame */
     uint32_t spi[BURST_MAX];    /* network order */
     struct ipsec_sa *sa[BURST_MAX];
@@ -71,6 +73,8 @@ struct esp_sealing {
     struct rte_mbuf *mbuf;
     struct ipsec_sa *sa;
     uint32_t next_hop; /* of the outer packet */
+    uint16_t tunnel;   /* the tunnel interface that it was routed into; 0 = none */
+    uint16_t length;   /* with one: from the IP header on, before */
     enum esp_seal_reason reason;
 };
 

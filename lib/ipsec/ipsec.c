@@ -13,7 +13,7 @@ enum { CLOCK_MSEC = 1000 };
 struct ipsec_worker ipsec_workers[WORKERS_MAX];
 bool ipsec_shared;
 _Atomic uint64_t ipsec_clock;
-_Atomic bool ipsec_has_in_policies;
+_Atomic bool ipsec_has_in_policies, ipsec_has_tunnels;
 bool ipsec_configured;
 static bool ready;
 
@@ -52,6 +52,36 @@ int ipsec_need(void) {
     tick(&clock_timer);
     ready = true;
     return 0;
+}
+
+/* --- tunnel interfaces --- */
+
+static void tunnel_changed(const struct interface *interface, bool there) {
+    bool tunnels = false;
+
+    if (interface->if_id == 0)
+        return;
+    sad_tunnel_changed(interface->if_id, there ? interface->id : SA_NO_INTERFACE);
+    for (const struct interface *i = NULL; (i = interface_next(i)) != NULL;)
+        tunnels |= i->if_id != 0 && (there || i != interface);
+    atomic_store(&ipsec_has_tunnels, tunnels);
+    if (ready)
+        ipsec_publish_soon();
+}
+
+static void interface_added(struct interface *interface) {
+    tunnel_changed(interface, true);
+}
+
+static void interface_removed(struct interface *interface) {
+    tunnel_changed(interface, false);
+}
+
+void ipsec_listen(void) {
+    static struct interface_listener listener = {.added = interface_added,
+                                                 .removed = interface_removed};
+
+    interface_listen(&listener);
 }
 
 bool ipsec_wanted(void) {

@@ -45,6 +45,8 @@ struct ipsec_sa_settings {
     /* UDP encapsulation (RFC 3948), host order; 0 = plain ESP. */
     uint16_t source_port, destination_port;
     uint32_t request; /* ties associations to policies (Linux: reqid); 0 = by SPI */
+    /* Of the tunnel interface that what was inside comes in by, or that it is for; 0 = none. */
+    uint32_t if_id;
     const struct esp_cipher *cipher;
     const struct esp_auth *auth; /* NULL with a combined cipher */
     uint8_t icv;                 /* bytes; 0 = the algorithm's usual */
@@ -102,6 +104,9 @@ struct ipsec_policy_settings {
     enum ipsec_action action;
     struct ipsec_selector selector;
     uint16_t vrf;
+    /* Only about packets that come out of, or are routed into, the tunnel interface of this number,
+     * whatever its VRF; with 0 about all others of the VRF. */
+    uint32_t if_id;
     /* The lowest decides first; among equals those of the configuration, then those of clients,
      * then the one added first. */
     uint32_t priority;

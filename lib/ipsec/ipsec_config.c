@@ -17,12 +17,12 @@
 
 struct sa_config {
     struct ipsec_sa_settings settings; /* with keys; the VRF's id is set when it is put in force */
-    char vrf[IPSEC_NAME_TEXT];
+    struct ipsec_names names;
 };
 
 struct policy_config {
     struct ipsec_policy_settings settings;
-    char vrf[IPSEC_NAME_TEXT];
+    struct ipsec_names names;
 };
 
 struct ipsec_config {
@@ -222,12 +222,11 @@ static bool decode_choice(const struct decode *d, const char *key, bool required
     return decode_word(&at, words, out);
 }
 
-static bool decode_vrf(const struct decode *d, char out[IPSEC_NAME_TEXT]) {
+static bool decode_name_of(const struct decode *d, const char *key, char out[IPSEC_NAME_TEXT]) {
     struct decode at;
     const char *name;
 
-    snprintf(out, IPSEC_NAME_TEXT, "default");
-    if (!decode_member(d, "vrf", &at))
+    if (!decode_member(d, key, &at))
         return true;
     if (!decode_string(&at, &name) || !decode_name(&at, name))
         return false;
@@ -235,8 +234,18 @@ static bool decode_vrf(const struct decode *d, char out[IPSEC_NAME_TEXT]) {
     return true;
 }
 
+static bool decode_names(const struct decode *d, struct ipsec_names *out) {
+    bool good;
+
+    memset(out, 0, sizeof(*out));
+    snprintf(out->vrf, sizeof(out->vrf), "default");
+    good = decode_name_of(d, "vrf", out->vrf);
+    good &= decode_name_of(d, "interface", out->interface);
+    return good;
+}
+
 bool ipsec_decode_sa(const struct decode *d, struct ipsec_sa_settings *out,
-                     char vrf[IPSEC_NAME_TEXT]) {
+                     struct ipsec_names *names) {
     static const char *const keys[] = {"spi",
                                        "direction",
                                        "source",
@@ -254,6 +263,7 @@ bool ipsec_decode_sa(const struct decode *d, struct ipsec_sa_settings *out,
                                        "df",
                                        "request",
                                        "vrf",
+                                       "interface",
                                        NULL};
     unsigned direction = IPSEC_IN, mode = IPSEC_TUNNEL, df = IPSEC_DF_COPY;
     struct decode at;
@@ -277,7 +287,7 @@ bool ipsec_decode_sa(const struct decode *d, struct ipsec_sa_settings *out,
     good &= decode_member_u32(d, "replay_window", 0, ESP_REPLAY_MAX, &out->replay_window);
     good &= decode_udp(d, out);
     good &= decode_member_u32(d, "request", 1, UINT32_MAX, &out->request);
-    good &= decode_vrf(d, vrf);
+    good &= decode_names(d, names);
     return good;
 }
 
@@ -360,10 +370,10 @@ static bool decode_protection(const struct decode *d, struct ipsec_policy_settin
 }
 
 bool ipsec_decode_policy(const struct decode *d, struct ipsec_policy_settings *out,
-                         char vrf[IPSEC_NAME_TEXT]) {
+                         struct ipsec_names *names) {
     static const char *const keys[] = {
         "name", "direction",        "source",  "protocol", "destination", "source_port", "action",
-        "spi",  "destination_port", "request", "priority", "vrf",         NULL};
+        "spi",  "destination_port", "request", "priority", "vrf",         "interface",   NULL};
     unsigned direction = IPSEC_IN, action = IPSEC_PROTECT;
     const char *name = NULL;
     struct decode at;
@@ -384,7 +394,11 @@ bool ipsec_decode_policy(const struct decode *d, struct ipsec_policy_settings *o
     out->action = (enum ipsec_action)action;
     good &= decode_selector(d, &out->selector);
     good &= decode_member_u32(d, "priority", 0, UINT32_MAX, &out->priority);
-    good &= decode_vrf(d, vrf);
+    good &= decode_names(d, names);
+    if (names->interface[0] != '\0' && decode_member(d, "vrf", &at)) {
+        decode_problem(&at, "`vrf` cannot stand next to `interface`, which has a VRF of its own");
+        good = false;
+    }
     return good && decode_protection(d, out);
 }
 
@@ -422,7 +436,7 @@ static void decode_sas(const struct decode *d, struct ipsec_config *config) {
         struct decode element = decode_element(d, i);
         struct sa_config *sa = &config->sas[config->sa_count];
 
-        if (!ipsec_decode_sa(&element, &sa->settings, sa->vrf)) {
+        if (!ipsec_decode_sa(&element, &sa->settings, &sa->names)) {
             explicit_bzero(sa, sizeof(*sa));
             continue;
         }
@@ -439,7 +453,7 @@ static void decode_policies(const struct decode *d, struct ipsec_config *config)
         struct decode element = decode_element(d, i);
         struct policy_config *policy = &config->policies[config->policy_count];
 
-        if (ipsec_decode_policy(&element, &policy->settings, policy->vrf))
+        if (ipsec_decode_policy(&element, &policy->settings, &policy->names))
             config->policy_count++;
     }
 }
@@ -523,13 +537,52 @@ static void check_protection(const struct ipsec_config *ipsec, unsigned index,
                  ipsec_direction_names[policy->direction]);
 }
 
-static void check_ipsec(const struct config *config, struct problems *problems) {
-    const struct ipsec_config *ipsec = config_value(config, &ipsec_section);
+/* The number is the interface's in this configuration: whoever has another one then is changed. */
+static uint32_t check_interface(const struct config *config, const char *list, unsigned index,
+                                const char *interface, struct problems *problems) {
+    uint32_t if_id = interface_configured_if_id(config, interface);
+    char path[64];
 
-    for (unsigned i = 0; ipsec && i < ipsec->sa_count; i++)
-        check_vrf(config, "sas", i, ipsec->sas[i].vrf, problems);
-    for (unsigned i = 0; ipsec && i < ipsec->policy_count; i++) {
-        check_vrf(config, "policies", i, ipsec->policies[i].vrf, problems);
+    if (interface[0] == '\0' || if_id != 0)
+        return if_id;
+    snprintf(path, sizeof(path), "$.ipsec.%s[%u].interface", list, index);
+    problems_add(problems, path,
+                 interface_configured(config, interface)
+                     ? "`%s` is no tunnel interface: it has no `if_id`"
+                     : "interface `%s` does not exist",
+                 interface);
+    return 0;
+}
+
+static void check_tunnels(const struct config *config, struct problems *problems) {
+    const char *tunnel = interface_configured_tunnel(config);
+    char path[64 + IPSEC_NAME_TEXT];
+
+    if (!tunnel)
+        return;
+    snprintf(path, sizeof(path), "$.interfaces.%s.if_id", tunnel);
+    problems_add(problems, path, "a tunnel interface needs a section `ipsec`, even if it is empty");
+}
+
+static void check_ipsec(const struct config *config, struct problems *problems) {
+    struct ipsec_config *ipsec = config_value(config, &ipsec_section);
+
+    if (!ipsec) {
+        check_tunnels(config, problems);
+        return;
+    }
+    for (unsigned i = 0; i < ipsec->sa_count; i++) {
+        struct sa_config *sa = &ipsec->sas[i];
+
+        check_vrf(config, "sas", i, sa->names.vrf, problems);
+        sa->settings.if_id = check_interface(config, "sas", i, sa->names.interface, problems);
+    }
+    for (unsigned i = 0; i < ipsec->policy_count; i++) {
+        struct policy_config *policy = &ipsec->policies[i];
+
+        check_vrf(config, "policies", i, policy->names.vrf, problems);
+        policy->settings.if_id =
+            check_interface(config, "policies", i, policy->names.interface, problems);
         check_protection(ipsec, i, problems);
     }
 }
@@ -569,7 +622,7 @@ static struct ipsec_policy *policy_like(const struct policy_config *wanted,
                                         struct ipsec_policy **cursor) {
     struct ipsec_policy_settings settings = wanted->settings;
     struct ipsec_policy *start = *cursor ? ipsec_policy_next(*cursor) : NULL, *policy;
-    int vrf = vrf_by_name(wanted->vrf);
+    int vrf = vrf_by_name(wanted->names.vrf);
 
     settings.vrf = (uint16_t)vrf;
     if (!start)
@@ -685,7 +738,7 @@ static void commit_sas(const struct ipsec_config *before, const struct ipsec_con
 
         if (!sa)
             continue;
-        sa->vrf = sa->settings.vrf = (uint16_t)vrf_by_name(after->sas[i].vrf);
+        sa->vrf = sa->settings.vrf = (uint16_t)vrf_by_name(after->sas[i].names.vrf);
         sa_insert(sa, IPSEC_OF_CONFIG);
         prepared.sas[i] = NULL;
     }
@@ -698,7 +751,7 @@ static void commit_policies(const struct ipsec_config *after) {
     for (unsigned i = 0; i < prepared.policy_count; i++) {
         const struct ipsec_policy *like = policy_like(&after->policies[i], &cursor);
 
-        prepared.policies[i]->settings.vrf = (uint16_t)vrf_by_name(after->policies[i].vrf);
+        prepared.policies[i]->settings.vrf = (uint16_t)vrf_by_name(after->policies[i].names.vrf);
         if (like)
             memcpy(prepared.policies[i]->tallies, like->tallies,
                    workers_count() * sizeof(*like->tallies));
@@ -722,6 +775,10 @@ static void publish(struct event_timer *timer) {
 }
 
 static struct event_timer publish_timer = {.expired = publish};
+
+void ipsec_publish_soon(void) {
+    event_timer_start(&publish_timer, 0);
+}
 
 static void delete_all(void) {
     const struct ipsec_sa *next;
@@ -760,6 +817,7 @@ static void release_ipsec(const struct config *old, const struct config *new) {
 
 static int init_ipsec(void) {
     spd_init();
+    ipsec_listen();
     return 0;
 }
 

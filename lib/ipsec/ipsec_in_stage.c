@@ -4,8 +4,9 @@
  *
  * ESP packets, plain or in UDP, are found by SPI and destination. What is in them goes through
  * `parse` again and has to match a policy that names their association; it keeps the interface that
- * its outer packet came in by, so that firewall rules for that interface see it. ESP that is not
- * for an association here passes, as the packets of others do, unless it is for the router itself.
+ * its outer packet came in by, so that firewall rules for that interface see it, or comes in by the
+ * tunnel interface that the association belongs to. ESP that is not for an association here passes,
+ * as the packets of others do, unless it is for the router itself.
  */
 #include <netinet/in.h>
 #include <rte_prefetch.h>
@@ -42,6 +43,7 @@ static struct stage ipsec_in_stage = {
                       [ESP_OPEN_DUMMY] = "dummy_packet",
                       [ESP_OPEN_NEXT_HEADER] = "wrong_next_header",
                       [ESP_OPEN_ECN] = "ecn_congestion",
+                      [ESP_OPEN_INTERFACE] = "interface_down",
                       [IN_UNKNOWN_SPI] = "unknown_spi",
                       [IN_NO_POLICY] = "no_policy",
                       [IN_UNPROTECTED] = "unprotected",
@@ -149,13 +151,27 @@ static void find(struct worker *worker, struct burst *burst, struct esp_opening 
 
 /* --- policies --- */
 
+static void name_sets(const struct burst *burst, const struct esp_opening *opening,
+                      uint16_t *sets) {
+    unsigned i;
+
+    BURST_FOREACH (i, opening->mask) {
+        const struct packet_meta *meta = packet_meta(burst->packets[i]);
+
+        sets[i] = opening->tunnels >> i & 1 ? spd_set_of_tunnel(meta->in_interface) : meta->vrf;
+    }
+}
+
 /* What was inside: it has to match a policy that names the association (section 5.2, step 4). */
 static void check_opened(struct worker *worker, struct burst *burst,
                          const struct esp_opening *opening) {
     struct ipsec_policy *policy[BURST_MAX];
+    uint16_t sets[BURST_MAX];
     unsigned i;
 
-    spd_look_up(worker, IPSEC_IN, burst, opening->mask, policy);
+    if (unlikely(opening->tunnels))
+        name_sets(burst, opening, sets);
+    spd_look_up(worker, IPSEC_IN, burst, opening->mask, opening->tunnels ? sets : NULL, policy);
     BURST_FOREACH (i, opening->mask) {
         struct ipsec_sa *sa = opening->sa[i];
         struct sa_tally *tally = &sa->tallies[worker->index];
@@ -174,7 +190,7 @@ static void check_clear(struct worker *worker, struct burst *burst, uint64_t mas
     struct ipsec_policy *policy[BURST_MAX];
     unsigned i;
 
-    if (!spd_look_up(worker, IPSEC_IN, burst, mask, policy))
+    if (!spd_look_up(worker, IPSEC_IN, burst, mask, NULL, policy))
         return;
     BURST_FOREACH (i, mask) {
         struct rte_mbuf *mbuf = burst->packets[i];
@@ -191,12 +207,25 @@ static void check_clear(struct worker *worker, struct burst *burst, uint64_t mas
 
 /* --- the burst --- */
 
+static bool is_of_one_interface(const struct burst *burst) {
+    const uint64_t left = burst->mask & ~burst->dropped;
+    unsigned i;
+
+    BURST_FOREACH (i, left) {
+        if (packet_meta(burst->packets[i])->in_interface !=
+            packet_meta(burst->packets[__builtin_ctzll(left)])->in_interface)
+            return false;
+    }
+    return true;
+}
+
 /* Clear packets beside those of both families that came out of ESP are the rare case. */
 static void set_kind(struct worker *worker, const struct burst *burst,
                      const struct esp_opening *opening) {
     uint64_t clear = burst->mask & ~opening->all;
 
-    if (worker->burst_kind == BURST_MIXED || opening->other)
+    if (worker->burst_kind == BURST_MIXED || opening->other ||
+        (unlikely(opening->tunnels) && !is_of_one_interface(burst)))
         worker->burst_kind = BURST_MIXED;
     else if (clear && (worker->burst_kind == BURST_PLAIN_IPV4 ? opening->ipv6 : opening->ipv4))
         worker->burst_kind = BURST_MIXED;
@@ -211,6 +240,7 @@ static void ipsec_in_run(struct worker *worker, struct burst *burst) {
     unsigned i;
 
     opening.mask = opening.all = opening.ipv4 = opening.ipv6 = opening.other = 0;
+    opening.tunnels = 0;
     BURST_FOREACH (i, burst->mask) {
         opening.at[i] = (uint16_t)esp_at(burst->packets[i]);
         opening.mask |= (uint64_t)(opening.at[i] != 0) << i;

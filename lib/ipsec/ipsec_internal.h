@@ -23,6 +23,8 @@ enum {
     SA_TRANSPORT = 1 << 2,
 };
 
+enum { SA_NO_INTERFACE = UINT16_MAX };
+
 enum {
     UDP_HEADER = 8,
     SA_HEADER_MAX = 48, /* IPv6 and UDP */
@@ -42,7 +44,10 @@ struct ipsec_sa {
     uint8_t flags;
     uint8_t outer; /* bytes before the ESP header: IP header and UDP; in transport mode UDP alone */
     struct esp_sizes sizes;
-    uint8_t df;           /* enum ipsec_df */
+    uint8_t df; /* enum ipsec_df */
+    /* Inbound, with an if_id: the id of that interface, SA_NO_INTERFACE while there is none. 0
+     * without. */
+    _Atomic uint16_t interface;
     uint32_t destination; /* IPv4: host order */
     /* The outer header, but for lengths, id, traffic class and checksum. Its first bytes in tunnel
      * mode are IPv4's or IPv6's. */
@@ -87,6 +92,7 @@ struct ipsec_policy {
     /* The control thread's. */
     struct ipsec_policy_settings settings;
     enum ipsec_owner owner;
+    uint16_t set;      /* of the policies that are published together */
     uint64_t serial;   /* in the order they were added */
     unsigned position; /* in the order they decide in */
     struct ipsec_policy *deleted_next;
@@ -94,11 +100,21 @@ struct ipsec_policy {
 
 /* Is this association one of those that the policy protects with? */
 static inline bool policy_names(const struct ipsec_policy *policy, const struct ipsec_sa *sa) {
+    if (policy->settings.if_id != sa->settings.if_id)
+        return false;
     return policy->settings.request != 0 ? policy->settings.request == sa->settings.request
                                          : policy->settings.spi == sa->settings.spi;
 }
 
-/* The policies of one VRF and direction, in the order they decide in. Replaced whole. */
+/* Policies are looked up in sets: one per VRF, for what is routed in it, and one per tunnel
+ * interface, for what comes out of it or is routed into it. */
+enum { SPD_SETS = VRFS_MAX + INTERFACES_MAX, SPD_NO_SET = UINT16_MAX };
+
+static inline uint16_t spd_set_of_tunnel(uint16_t interface) {
+    return (uint16_t)(VRFS_MAX + interface);
+}
+
+/* The policies of one set and direction, in the order they decide in. Replaced whole. */
 struct spd {
     struct firewall_ruleset *rules; /* rule n selects for policy n */
     uint32_t generation;            /* of caches */
@@ -106,17 +122,18 @@ struct spd {
     bool ports; /* some policy of IPv4 looks at ports: then the cache has to as well */
     struct ipsec_policy *policies[];
 };
-extern struct spd *_Atomic spd_of_vrf[IPSEC_DIRECTIONS][VRFS_MAX];
+extern struct spd *_Atomic spd_of_set[IPSEC_DIRECTIONS][SPD_SETS];
 
 /* NULL: there are no policies. */
-static inline const struct spd *spd_get(enum ipsec_direction direction, uint16_t vrf) {
-    return atomic_load_explicit(&spd_of_vrf[direction][vrf], memory_order_acquire);
+static inline const struct spd *spd_get(enum ipsec_direction direction, uint16_t set) {
+    return atomic_load_explicit(&spd_of_set[direction][set], memory_order_acquire);
 }
 
 /* The policies of the packets in the mask, NULL where none matches; the others are left alone.
- * False: there are no policies for any of them. Worker side. */
+ * `sets` names each packet's set; NULL: that of its VRF. False: there are no policies for any of
+ * them. Worker side. */
 bool spd_look_up(struct worker *worker, enum ipsec_direction direction, const struct burst *burst,
-                 uint64_t mask, struct ipsec_policy **out);
+                 uint64_t mask, const uint16_t *sets, struct ipsec_policy **out);
 
 /* Without these there would never be an association, or a neighbour: Neighbour Discovery, groups,
  * and ESP itself pass whatever the policies say. */
@@ -157,11 +174,23 @@ extern struct ipsec_worker ipsec_workers[WORKERS_MAX];
 extern bool ipsec_shared;            /* there are several workers */
 extern _Atomic uint64_t ipsec_clock; /* event_now(), turned by the control thread once a second */
 
-/* Some VRF has inbound policies. */
+/* There are tunnel interfaces. */
+extern _Atomic bool ipsec_has_tunnels;
+
+/* A tunnel interface is there, or not any more: associations with its number belong to it. */
+void sad_tunnel_changed(uint32_t if_id, uint16_t interface);
+
+/* Publishes the policies, and tries again later if there was no memory. */
+void ipsec_publish_soon(void);
+
+/* Some set has inbound policies. */
 extern _Atomic bool ipsec_has_in_policies;
 
 /* As the configuration says. */
 extern bool ipsec_configured;
+
+/* Learns of tunnel interfaces from now on. */
+void ipsec_listen(void);
 
 /* Undoes ipsec_need(), at the end of the program: no worker runs. */
 void ipsec_free(void);

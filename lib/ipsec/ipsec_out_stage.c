@@ -5,6 +5,9 @@
  *
  * The outer packet is routed here, since its length has to fit where it goes: a packet that would
  * be too long is fragmented before it is encrypted, or its sender is told (section 8.2).
+ *
+ * What was routed into a tunnel interface is looked up among the policies of that interface, and
+ * never leaves without protection, whatever they say.
  */
 #include <rte_prefetch.h>
 
@@ -18,6 +21,7 @@
 
 enum out_drop {
     OUT_NO_SA = ESP_SEAL_REASONS,
+    OUT_NO_POLICY,
     OUT_DISCARDED,
     OUT_NO_ROUTE,
     OUT_TOO_LONG,
@@ -33,6 +37,7 @@ static struct stage ipsec_out_stage = {
                       [ESP_SEAL_NO_ROOM] = "no_buffer",
                       [ESP_SEAL_MODE] = "not_for_transport_mode",
                       [OUT_NO_SA] = "no_sa",
+                      [OUT_NO_POLICY] = "no_policy",
                       [OUT_DISCARDED] = "discarded",
                       [OUT_NO_ROUTE] = "no_route",
                       [OUT_TOO_LONG] = "too_long",
@@ -48,6 +53,22 @@ static void drop(struct worker *worker, struct burst *burst, unsigned i, unsigne
 }
 
 /* --- policies --- */
+
+/* Those that were routed into tunnel interfaces; names everybody's set of policies. */
+static uint64_t into_tunnels(const struct burst *burst, uint64_t mask, uint16_t *sets) {
+    uint64_t tunnels = 0;
+    unsigned i;
+
+    BURST_FOREACH (i, mask) {
+        const struct packet_meta *meta = packet_meta(burst->packets[i]);
+        const struct next_hop *hop = next_hop_get(meta->next_hop);
+        bool tunnel = hop->type == NEXT_HOP_TUNNEL;
+
+        sets[i] = tunnel ? spd_set_of_tunnel(hop->out_interface) : meta->vrf;
+        tunnels |= (uint64_t)tunnel << i;
+    }
+    return tunnels;
+}
 
 /* Packets that leave, and are not protected yet. */
 static uint64_t leaving(const struct burst *burst) {
@@ -101,7 +122,7 @@ static void fetch(struct worker *worker, struct ipsec_policy *const *policy, uin
 }
 
 /* What remains to be protected, with its associations. */
-static uint64_t decide(struct worker *worker, struct burst *burst, uint64_t mask,
+static uint64_t decide(struct worker *worker, struct burst *burst, uint64_t mask, uint64_t tunnels,
                        struct ipsec_policy *const *policy, struct ipsec_sa **sa) {
     uint64_t protect = 0;
     unsigned i;
@@ -110,8 +131,14 @@ static uint64_t decide(struct worker *worker, struct burst *burst, uint64_t mask
         struct rte_mbuf *mbuf = burst->packets[i];
         struct policy_tally *tally;
 
-        if (!policy[i] || unlikely(is_for_router(packet_meta(mbuf)) || is_exempt(mbuf)))
+        if (unlikely(tunnels >> i & 1)) {
+            if (!policy[i] || policy[i]->action == IPSEC_BYPASS) {
+                drop(worker, burst, i, OUT_NO_POLICY);
+                continue;
+            }
+        } else if (!policy[i] || unlikely(is_for_router(packet_meta(mbuf)) || is_exempt(mbuf))) {
             continue;
+        }
         tally = &policy[i]->tallies[worker->index];
         tally->packets++;
         if (unlikely(policy[i]->action == IPSEC_DISCARD)) {
@@ -218,6 +245,31 @@ static bool leads_somewhere(const struct next_hop *hop) {
            hop->type == NEXT_HOP_RESOLVE || hop->type == NEXT_HOP_GLEAN;
 }
 
+/* --- tunnel interfaces --- */
+
+/* Room for the inner packet: what the interface says, or less if the way of the outer one asks for
+ * it. */
+static unsigned room_in_tunnel(const struct packet_meta *meta, unsigned room) {
+    const struct next_hop *hop = next_hop_get(meta->next_hop);
+
+    return hop->type == NEXT_HOP_TUNNEL ? RTE_MIN(room, hop->mtu) : room;
+}
+
+static void note_tunnel(struct esp_sealing *packet) {
+    const struct packet_meta *meta = packet_meta(packet->mbuf);
+    const struct next_hop *hop = next_hop_get(meta->next_hop);
+
+    packet->tunnel = hop->type == NEXT_HOP_TUNNEL ? hop->out_interface : 0;
+    packet->length = (uint16_t)(packet->mbuf->pkt_len - meta->l3_offset);
+}
+
+static void count_tunnel(struct worker *worker, uint16_t tunnel, unsigned packets, uint64_t bytes) {
+    struct interface_counters *counters = &worker->counters->interface[tunnel];
+
+    counters->tx_packets += packets;
+    counters->tx_bytes += bytes;
+}
+
 /* --- lengths --- */
 
 /* The pieces of one packet, to be protected each. */
@@ -238,6 +290,8 @@ static void send_pieces(struct worker *worker, struct pieces *pieces) {
             rte_pktmbuf_free(mbuf);
             continue;
         }
+        if (pieces->packets[i].tunnel != 0)
+            count_tunnel(worker, pieces->packets[i].tunnel, 1, pieces->packets[i].length);
         packet_meta(mbuf)->flags |= PACKET_INSPECTED | PACKET_NEXT_HOP;
         worker_route(worker, mbuf);
     }
@@ -247,8 +301,10 @@ static void send_pieces(struct worker *worker, struct pieces *pieces) {
 static void add_piece(struct worker *worker, struct rte_mbuf *piece, void *context) {
     struct pieces *pieces = context;
 
-    pieces->packets[pieces->count++] =
-        (struct esp_sealing){.mbuf = piece, .sa = pieces->sa, .next_hop = pieces->next_hop};
+    struct esp_sealing *packet = &pieces->packets[pieces->count++];
+
+    *packet = (struct esp_sealing){.mbuf = piece, .sa = pieces->sa, .next_hop = pieces->next_hop};
+    note_tunnel(packet);
     if (pieces->count == ESP_SEAL_MAX)
         send_pieces(worker, pieces);
 }
@@ -339,6 +395,7 @@ static void seal(struct worker *worker, struct burst *burst, uint64_t protect,
     BURST_FOREACH (i, protect) {
         index[count] = (uint8_t)i;
         packets[count].mbuf = burst->packets[i];
+        note_tunnel(&packets[count]);
         packets[count++].sa = sa[i];
     }
     if (likely(is_one_run(packets, count)))
@@ -354,7 +411,8 @@ static void seal(struct worker *worker, struct burst *burst, uint64_t protect,
             drop(worker, burst, index[n], OUT_NO_ROUTE);
             continue;
         }
-        room = room_for(packet->mbuf, packet->sa, hop->mtu);
+        room =
+            room_in_tunnel(packet_meta(packet->mbuf), room_for(packet->mbuf, packet->sa, hop->mtu));
         if (unlikely(payload_length(packet->mbuf, packet->sa) > room) &&
             !is_cut_afterwards(packet->mbuf, packet->sa)) {
             too_long(worker, burst, index[n], packet, room);
@@ -369,6 +427,8 @@ static void seal(struct worker *worker, struct burst *burst, uint64_t protect,
             drop(worker, burst, index[n], packets[n].reason);
             continue;
         }
+        if (unlikely(packets[n].tunnel != 0))
+            count_tunnel(worker, packets[n].tunnel, 1, packets[n].length);
         sealed |= UINT64_C(1) << index[n];
         ipv6 |= (uint64_t)((packets[n].sa->flags & SA_IPV6) != 0) << index[n];
         /* Not plain: the header may be longer, the frame tagged. */
@@ -385,6 +445,7 @@ static unsigned seal_usual(struct worker *worker, struct burst *burst,
     const unsigned count = (unsigned)__builtin_popcountll(burst->mask);
     struct esp_sealing first = {.mbuf = burst->packets[0]};
     const struct next_hop *hop;
+    uint64_t bytes = 0;
     unsigned usual, room;
 
     if (!policy[0] || policy[0]->action != IPSEC_PROTECT)
@@ -396,26 +457,34 @@ static unsigned seal_usual(struct worker *worker, struct burst *burst,
     hop = next_hop_get(first.next_hop);
     if (!leads_somewhere(hop))
         return 0;
-    room = sa_room(first.sa, hop->mtu) + ETHER_HEADER;
+    note_tunnel(&first); /* a policy is of one tunnel interface, or of none */
+    room = room_in_tunnel(packet_meta(first.mbuf), sa_room(first.sa, hop->mtu)) + ETHER_HEADER;
     for (usual = 0; usual < count; usual++) {
         struct rte_mbuf *mbuf = burst->packets[usual];
 
         if (unlikely(policy[usual] != policy[0] || mbuf->pkt_len > room || spd_is_exempt(mbuf) ||
                      is_for_router(packet_meta(mbuf)) || !esp_seal_is_usual(first.sa, mbuf)))
             break;
+        bytes += mbuf->pkt_len - ETHER_HEADER;
     }
     if (usual == 0 || !esp_seal_usual(worker, burst->packets, usual, first.sa, first.next_hop))
         return 0;
     policy[0]->tallies[worker->index].packets += usual;
+    if (unlikely(first.tunnel != 0))
+        count_tunnel(worker, first.tunnel, usual, bytes);
     return usual;
 }
 
 static void ipsec_out_run(struct worker *worker, struct burst *burst) {
     struct ipsec_policy *policy[BURST_MAX];
     struct ipsec_sa *sa[BURST_MAX];
-    uint64_t mask = leaving(burst), protect;
+    uint64_t mask = leaving(burst), tunnels = 0, protect;
+    uint16_t sets[BURST_MAX];
 
-    if (mask == 0 || !spd_look_up(worker, IPSEC_OUT, burst, mask, policy))
+    if (unlikely(atomic_load_explicit(&ipsec_has_tunnels, memory_order_relaxed)))
+        tunnels = into_tunnels(burst, mask, sets);
+    if (mask == 0 ||
+        (!spd_look_up(worker, IPSEC_OUT, burst, mask, tunnels ? sets : NULL, policy) && !tunnels))
         return;
     if (likely(worker->burst_kind == BURST_PLAIN_IPV4 && burst_is_dense(burst) &&
                mask == burst->mask)) {
@@ -428,7 +497,7 @@ static void ipsec_out_run(struct worker *worker, struct burst *burst) {
         mask &= ~((UINT64_C(1) << done) - 1);
     }
     fetch(worker, policy, mask);
-    protect = decide(worker, burst, mask, policy, sa);
+    protect = decide(worker, burst, mask, tunnels, policy, sa);
     if (protect)
         seal(worker, burst, protect, sa);
 }

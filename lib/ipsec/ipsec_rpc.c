@@ -46,6 +46,40 @@ static bool vrf_of(struct rpc_request *request, const char *name, uint16_t *out)
     return true;
 }
 
+static bool tunnel_of(struct rpc_request *request, const char *name, uint32_t *out) {
+    const struct interface *interface = interface_by_name(name);
+
+    if (name[0] == '\0')
+        return true;
+    if (!interface || interface->if_id == 0) {
+        request->code = RPC_NOT_FOUND;
+        problems_add(&request->problems, "$.interface",
+                     interface ? "`%s` is no tunnel interface: it has no `if_id`"
+                               : "interface `%s` does not exist",
+                     name);
+        return false;
+    }
+    *out = interface->if_id;
+    return true;
+}
+
+static bool resolve(struct rpc_request *request, const struct ipsec_names *names, uint16_t *vrf,
+                    uint32_t *if_id) {
+    return vrf_of(request, names->vrf, vrf) && tunnel_of(request, names->interface, if_id);
+}
+
+/* The number, and the interface's name while there is one. */
+static int add_tunnel(json_t *object, uint32_t if_id) {
+    const struct interface *interface = if_id != 0 ? interface_by_if_id(if_id) : NULL;
+    int result = 0;
+
+    if (if_id != 0)
+        result = json_object_set_new(object, "if_id", json_integer(if_id));
+    if (result == 0 && interface)
+        result = json_object_set_new(object, "interface", json_string(interface->name));
+    return result;
+}
+
 static const char *name_of_vrf(uint16_t vrf) {
     const char *name = vrf_name(vrf);
 
@@ -105,6 +139,8 @@ static json_t *json_of_sa(const struct ipsec_sa *sa) {
                                      json_string(esp_auth_name(settings->auth)));
     if (result == 0 && settings->request != 0)
         result = json_object_set_new(object, "request", json_integer(settings->request));
+    if (result == 0)
+        result = add_tunnel(object, settings->if_id);
     if (result == 0 && settings->destination_port != 0)
         result =
             json_object_set_new(object, "udp_source_port", json_integer(settings->source_port));
@@ -137,13 +173,14 @@ RPC_METHOD(sa_list, "ipsec.sa.list",
 
 static json_t *sa_add(struct rpc_request *request) {
     struct ipsec_sa_settings settings;
-    char vrf[IPSEC_NAME_TEXT];
+    struct ipsec_names names;
     struct decode params;
     int error;
 
     if (!is_configured(request) || !object_of(request, &params))
         return NULL;
-    if (!ipsec_decode_sa(&params, &settings, vrf) || !vrf_of(request, vrf, &settings.vrf)) {
+    if (!ipsec_decode_sa(&params, &settings, &names) ||
+        !resolve(request, &names, &settings.vrf, &settings.if_id)) {
         explicit_bzero(&settings, sizeof(settings));
         return NULL;
     }
@@ -279,6 +316,8 @@ static json_t *json_of_policy(const struct ipsec_policy *policy) {
         result = json_object_set_new(object, "spi", json_integer(settings->spi));
     if (result == 0 && settings->request != 0)
         result = json_object_set_new(object, "request", json_integer(settings->request));
+    if (result == 0)
+        result = add_tunnel(object, settings->if_id);
     if (result != 0) {
         json_decref(object);
         return NULL;
@@ -315,12 +354,13 @@ static json_t *policy_add(struct rpc_request *request) {
     struct decode params, at;
     struct ipsec_policy_settings settings;
     struct ipsec_policy *policy = NULL;
-    char vrf[IPSEC_NAME_TEXT];
+    struct ipsec_names names;
     int error;
 
     if (!is_configured(request) || !object_of(request, &params) ||
-        !ipsec_decode_policy(&params, &settings, vrf) || !decode_required(&params, "name", &at) ||
-        !vrf_of(request, vrf, &settings.vrf))
+        !ipsec_decode_policy(&params, &settings, &names) ||
+        !decode_required(&params, "name", &at) ||
+        !resolve(request, &names, &settings.vrf, &settings.if_id))
         return NULL;
     if (policy_named(settings.name)) {
         request->code = RPC_CONFLICT;

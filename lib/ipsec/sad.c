@@ -160,6 +160,25 @@ struct ipsec_sa *sa_create(const struct ipsec_sa_settings *settings) {
     return sa;
 }
 
+/* --- tunnel interfaces --- */
+
+static void settle_interface(struct ipsec_sa *sa) {
+    const struct interface *interface;
+
+    if (sa->settings.if_id == 0 || sa->settings.direction != IPSEC_IN)
+        return;
+    interface = interface_by_if_id(sa->settings.if_id);
+    atomic_store_explicit(&sa->interface, interface ? interface->id : SA_NO_INTERFACE,
+                          memory_order_relaxed);
+}
+
+void sad_tunnel_changed(uint32_t if_id, uint16_t interface) {
+    for (struct ipsec_sa *sa = first; sa; sa = sa->listed_next) {
+        if (sa->settings.if_id == if_id && sa->settings.direction == IPSEC_IN)
+            atomic_store_explicit(&sa->interface, interface, memory_order_relaxed);
+    }
+}
+
 /* --- the database --- */
 
 static struct ipsec_sa *find(uint32_t spi, enum ipsec_direction direction,
@@ -182,6 +201,7 @@ void sa_insert(struct ipsec_sa *sa, enum ipsec_owner owner) {
 
     sa->owner = owner;
     sa->created = event_now();
+    settle_interface(sa);
     atomic_init(&sa->next, atomic_load(bucket));
     atomic_store_explicit(bucket, sa, memory_order_release);
     sa->listed_next = first;

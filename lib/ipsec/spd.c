@@ -1,7 +1,7 @@
 /*
- * The security policy database (RFC 4301 section 4.4.1): policies by VRF and direction, the
- * firewall's classifier over their selectors, and in front of that, for IPv4, a cache by flow,
- * since every packet asks.
+ * The security policy database (RFC 4301 section 4.4.1): policies by VRF or tunnel interface and
+ * direction, the firewall's classifier over their selectors, and in front of that, for IPv4, a
+ * cache by flow, since every packet asks.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -17,7 +17,7 @@
 #include "l3/header.h"
 #include "session/session.h"
 
-struct spd *_Atomic spd_of_vrf[IPSEC_DIRECTIONS][VRFS_MAX];
+struct spd *_Atomic spd_of_set[IPSEC_DIRECTIONS][SPD_SETS];
 
 static struct ipsec_policy **policies; /* in the order they decide in */
 static struct ipsec_policy *deleted;   /* workers may have them until the next ipsec_publish() */
@@ -49,7 +49,7 @@ static bool is_taken(const struct ipsec_policy_settings *settings) {
         const struct ipsec_policy_settings *other = &policies[i]->settings;
 
         if (other->direction == settings->direction && other->vrf == settings->vrf &&
-            other->priority == settings->priority &&
+            other->if_id == settings->if_id && other->priority == settings->priority &&
             same_selector(&other->selector, &settings->selector))
             return true;
     }
@@ -295,14 +295,29 @@ static int compile(struct spd *spd) {
     return error;
 }
 
+/* A policy of a tunnel interface that is not there waits for it. */
+static uint16_t set_of(const struct ipsec_policy_settings *settings) {
+    const struct interface *interface;
+
+    if (settings->if_id == 0)
+        return settings->vrf;
+    interface = interface_by_if_id(settings->if_id);
+    return interface ? spd_set_of_tunnel(interface->id) : SPD_NO_SET;
+}
+
+static bool belongs(const struct ipsec_policy *policy, enum ipsec_direction direction,
+                    uint16_t set) {
+    return policy->set == set && policy->settings.direction == direction;
+}
+
 /* NULL with errno 0: there are no such policies. */
-static struct spd *make_spd(enum ipsec_direction direction, uint16_t vrf) {
+static struct spd *make_spd(enum ipsec_direction direction, uint16_t set) {
     struct spd *spd;
     unsigned found = 0;
     int error;
 
     for (unsigned i = 0; i < count; i++)
-        found += policies[i]->settings.direction == direction && policies[i]->settings.vrf == vrf;
+        found += belongs(policies[i], direction, set);
     errno = 0;
     if (found == 0)
         return NULL;
@@ -312,7 +327,7 @@ static struct spd *make_spd(enum ipsec_direction direction, uint16_t vrf) {
         return NULL;
     }
     for (unsigned i = 0; i < count; i++) {
-        if (policies[i]->settings.direction == direction && policies[i]->settings.vrf == vrf)
+        if (belongs(policies[i], direction, set))
             spd->policies[spd->count++] = policies[i];
     }
     spd->generation = ++generation;
@@ -334,35 +349,38 @@ static void retire_deleted(void) {
     }
 }
 
-/* Most VRFs have no policies, before and after. */
-static bool vrf_has_policies(uint16_t vrf) {
+/* Most sets have no policies. */
+static void assign_sets(bool used[SPD_SETS]) {
+    memset(used, 0, SPD_SETS * sizeof(used[0]));
     for (unsigned i = 0; i < count; i++) {
-        if (policies[i]->settings.vrf == vrf)
-            return true;
+        policies[i]->set = set_of(&policies[i]->settings);
+        if (policies[i]->set != SPD_NO_SET)
+            used[policies[i]->set] = true;
     }
-    return spd_get(IPSEC_IN, vrf) || spd_get(IPSEC_OUT, vrf);
 }
 
 int ipsec_publish(void) {
-    static struct spd *made[VRFS_MAX][IPSEC_DIRECTIONS];
+    static struct spd *made[SPD_SETS][IPSEC_DIRECTIONS];
+    static bool used[SPD_SETS];
     bool inbound = false;
     int error = 0;
 
     memset(made, 0, sizeof(made));
-    for (unsigned vrf = 0; vrf < VRFS_MAX && error == 0; vrf++) {
-        for (unsigned d = 0; d < IPSEC_DIRECTIONS && vrf_has_policies((uint16_t)vrf); d++) {
-            made[vrf][d] = make_spd((enum ipsec_direction)d, (uint16_t)vrf);
-            inbound |= made[vrf][IPSEC_IN] != NULL;
-            if (!made[vrf][d] && errno != 0)
+    assign_sets(used);
+    for (unsigned set = 0; set < SPD_SETS && error == 0; set++) {
+        for (unsigned d = 0; d < IPSEC_DIRECTIONS && used[set]; d++) {
+            made[set][d] = make_spd((enum ipsec_direction)d, (uint16_t)set);
+            inbound |= made[set][IPSEC_IN] != NULL;
+            if (!made[set][d] && errno != 0)
                 error = -errno;
         }
     }
-    for (unsigned vrf = 0; vrf < VRFS_MAX; vrf++) {
+    for (unsigned set = 0; set < SPD_SETS; set++) {
         for (unsigned d = 0; d < IPSEC_DIRECTIONS; d++) {
-            struct spd *unused = made[vrf][d];
+            struct spd *unused = made[set][d];
 
             if (error == 0)
-                unused = atomic_exchange(&spd_of_vrf[d][vrf], made[vrf][d]);
+                unused = atomic_exchange(&spd_of_set[d][set], made[set][d]);
             if (unused)
                 rcu_retire(NULL, free_spd_later, NULL, unused, sizeof(*unused));
         }
@@ -481,7 +499,7 @@ static void classify(const struct spd *spd, struct rte_mbuf *const *packets, uin
     }
 }
 
-/* All are of the VRF of `spd`. */
+/* All are of the set of `spd`. */
 static void look_up(struct worker *worker, const struct spd *spd, struct rte_mbuf *const *packets,
                     uint64_t mask, struct ipsec_policy **out) {
     enum { NO_CACHE = PACKET_IPV6 | PACKET_FRAGMENT };
@@ -509,21 +527,25 @@ static void look_up(struct worker *worker, const struct spd *spd, struct rte_mbu
         classify(spd, packets, missing, flows, out);
 }
 
+static inline uint16_t set_of_packet(const struct burst *burst, unsigned i, const uint16_t *sets) {
+    return sets ? sets[i] : packet_meta(burst->packets[i])->vrf;
+}
+
 bool spd_look_up(struct worker *worker, enum ipsec_direction direction, const struct burst *burst,
-                 uint64_t mask, struct ipsec_policy **out) {
+                 uint64_t mask, const uint16_t *sets, struct ipsec_policy **out) {
     bool found = false;
     unsigned i;
 
     while (mask) {
-        uint16_t vrf = packet_meta(burst->packets[__builtin_ctzll(mask)])->vrf;
-        const struct spd *spd = spd_get(direction, vrf);
+        const uint16_t set = set_of_packet(burst, (unsigned)__builtin_ctzll(mask), sets);
+        const struct spd *spd = spd_get(direction, set);
         uint64_t here = mask;
 
         /* Bursts of plain packets are of one interface, and so of one VRF. */
-        if (unlikely(worker->burst_kind == BURST_MIXED)) {
+        if (unlikely(worker->burst_kind == BURST_MIXED || sets)) {
             here = 0;
             BURST_FOREACH (i, mask)
-                here |= (uint64_t)(packet_meta(burst->packets[i])->vrf == vrf) << i;
+                here |= (uint64_t)(set_of_packet(burst, i, sets) == set) << i;
         }
         if (spd) {
             look_up(worker, spd, burst->packets, here, out);
@@ -543,7 +565,7 @@ static bool protects(const struct session_new *draft) {
     struct firewall_packet packet = {.ipv6 = draft->flags & FLOW_IPV6};
     uint32_t number;
 
-    if (!spd)
+    if (!spd || interface_table()->entry[draft->out_interface].flags & INTERFACE_TUNNEL)
         return false;
     if (packet.ipv6) {
         packet.protocol = (uint8_t)draft->key.v6.protocol_vrf;

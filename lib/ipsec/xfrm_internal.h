@@ -71,8 +71,8 @@ struct xfrm_policy_record {
 
 int xfrm_spd_put(const struct xfrm_policy *policy);
 /* NULL: there is none. Its `used` is of now. */
-const struct xfrm_policy_record *xfrm_spd_find(const struct xfrm_userpolicy_id *id);
-int xfrm_spd_delete(const struct xfrm_userpolicy_id *id); /* -ENOENT */
+const struct xfrm_policy_record *xfrm_spd_find(const struct xfrm_policy_key *key);
+int xfrm_spd_delete(const struct xfrm_policy_key *key); /* -ENOENT */
 const struct xfrm_policy_record *xfrm_spd_after(uint64_t serial);
 void xfrm_spd_flush(void);
 void xfrm_spd_count(uint32_t out[XFRM_POLICY_MAX]);

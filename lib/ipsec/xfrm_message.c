@@ -118,7 +118,7 @@ static int read_attribute(const struct attributes *attributes, unsigned type, vo
 static int check_attributes(const struct attributes *attributes) {
     static const uint8_t foreign[] = {XFRMA_ALG_COMP, XFRMA_SEC_CTX, XFRMA_COADDR,
                                       XFRMA_OFFLOAD_DEV};
-    static const uint8_t unless_zero[] = {XFRMA_TFCPAD, XFRMA_IF_ID, XFRMA_SET_MARK};
+    static const uint8_t unless_zero[] = {XFRMA_TFCPAD, XFRMA_SET_MARK};
     struct xfrm_mark mark = {0};
     uint32_t value;
 
@@ -135,6 +135,18 @@ static int check_attributes(const struct attributes *attributes) {
     if (read_attribute(attributes, XFRMA_MARK, &mark, sizeof(mark)) == -EINVAL)
         return -EINVAL;
     return mark.v != 0 || mark.m != 0 ? -EOPNOTSUPP : 0;
+}
+
+/* The number of a tunnel interface. */
+static int read_if_id(const struct attributes *attributes, uint32_t *out) {
+    int error = read_attribute(attributes, XFRMA_IF_ID, out, sizeof(*out));
+
+    return error == -ENOENT ? 0 : error;
+}
+
+static void write_if_id(struct nlmsghdr *message, uint32_t if_id) {
+    if (if_id != 0)
+        mnl_attr_put_u32(message, XFRMA_IF_ID, if_id);
 }
 
 /* --- addresses --- */
@@ -334,6 +346,8 @@ int xfrm_read_sa(const struct nlmsghdr *message, struct xfrm_sa *out) {
         error = check_attributes(&attributes);
     if (error == 0)
         error = read_info(&out->info, &out->settings);
+    if (error == 0)
+        error = read_if_id(&attributes, &out->settings.if_id);
     /* Without the attribute Linux would not know a window for such numbers either. */
     if (error == 0 && out->settings.esn && !attributes.of[XFRMA_REPLAY_ESN_VAL])
         error = -EINVAL;
@@ -580,7 +594,9 @@ int xfrm_read_policy(const struct nlmsghdr *message, struct xfrm_policy *out) {
         return error;
     out->settings.direction = info->dir == XFRM_POLICY_OUT ? IPSEC_OUT : IPSEC_IN;
     out->settings.priority = info->priority;
-    error = read_template(&attributes, out);
+    error = read_if_id(&attributes, &out->settings.if_id);
+    if (error == 0)
+        error = read_template(&attributes, out);
     if (error == 0 && info->action == XFRM_POLICY_BLOCK) {
         out->settings.action = IPSEC_DISCARD;
         out->settings.request = out->settings.spi = 0;
@@ -588,18 +604,22 @@ int xfrm_read_policy(const struct nlmsghdr *message, struct xfrm_policy *out) {
     return error;
 }
 
-int xfrm_read_policy_id(const struct nlmsghdr *message, struct xfrm_userpolicy_id *out) {
+int xfrm_read_policy_key(const struct nlmsghdr *message, struct xfrm_policy_key *out) {
+    struct xfrm_userpolicy_id *id = &out->id;
     struct attributes attributes;
     struct ipsec_selector selector;
-    int error = read_message(message, out, sizeof(*out), &attributes);
+    int error = read_message(message, id, sizeof(*id), &attributes);
 
+    out->if_id = 0;
     if (error == 0)
         error = check_attributes(&attributes);
+    if (error == 0)
+        error = read_if_id(&attributes, &out->if_id);
     if (error)
         return error;
-    if (out->dir >= XFRM_POLICY_MAX)
+    if (id->dir >= XFRM_POLICY_MAX)
         return -EINVAL;
-    return out->index != 0 ? 0 : read_selector(&out->sel, &selector);
+    return id->index != 0 ? 0 : read_selector(&id->sel, &selector);
 }
 
 /* --- writing --- */
@@ -728,6 +748,7 @@ struct nlmsghdr *xfrm_write_sa(void *buffer, const struct xfrm_reply *reply,
     write_algorithms(message, settings);
     write_encapsulation(message, settings);
     write_numbers(message, settings, state);
+    write_if_id(message, settings->if_id);
     if (state->last_used != 0)
         mnl_attr_put_u64(message, XFRMA_LASTUSED, state->last_used);
     return message;
@@ -772,6 +793,7 @@ struct nlmsghdr *xfrm_write_policy(void *buffer, const struct xfrm_reply *reply,
     info.curlft.use_time = use_time;
     memcpy(mnl_nlmsg_put_extra_header(message, sizeof(info)), &info, sizeof(info));
     write_template(message, policy);
+    write_if_id(message, policy->settings.if_id);
     return message;
 }
 
@@ -781,6 +803,7 @@ struct nlmsghdr *xfrm_write_expire(void *buffer, const struct xfrm_sa *sa,
     struct xfrm_user_expire expire = {.state = info_of(sa, state), .hard = hard};
 
     memcpy(mnl_nlmsg_put_extra_header(message, sizeof(expire)), &expire, sizeof(expire));
+    write_if_id(message, sa->settings.if_id);
     return message;
 }
 
@@ -801,6 +824,7 @@ struct nlmsghdr *xfrm_write_acquire(void *buffer, const struct xfrm_policy *poli
     acquire.seq = sequence;
     memcpy(mnl_nlmsg_put_extra_header(message, sizeof(acquire)), &acquire, sizeof(acquire));
     write_template(message, policy);
+    write_if_id(message, policy->settings.if_id);
     return message;
 }
 

@@ -73,9 +73,16 @@ struct xfrm_policy {
 /* Of XFRM_MSG_NEWPOLICY or XFRM_MSG_UPDPOLICY. */
 int xfrm_read_policy(const struct nlmsghdr *message, struct xfrm_policy *out);
 
-/* Of XFRM_MSG_GETPOLICY or XFRM_MSG_DELPOLICY: by index if it is not 0, else by direction and
- * selector. The selector is cleaned as in xfrm_read_policy(), so that bytes can be compared. */
-int xfrm_read_policy_id(const struct nlmsghdr *message, struct xfrm_userpolicy_id *out);
+/* What names a policy: its index if that is not 0, else direction, selector, and number of a tunnel
+ * interface (0 = none). */
+struct xfrm_policy_key {
+    struct xfrm_userpolicy_id id;
+    uint32_t if_id;
+};
+
+/* Of XFRM_MSG_GETPOLICY or XFRM_MSG_DELPOLICY. The selector is cleaned as in xfrm_read_policy(), so
+ * that bytes can be compared. */
+int xfrm_read_policy_key(const struct nlmsghdr *message, struct xfrm_policy_key *out);
 
 /* --- writing --- */
 

@@ -265,15 +265,15 @@ static int new_policy(struct client *client, const struct nlmsghdr *request) {
 static int get_policy(struct client *client, const struct nlmsghdr *request) {
     const struct xfrm_reply reply = reply_to(client, request);
     const struct xfrm_policy_record *record;
-    struct xfrm_userpolicy_id id;
+    struct xfrm_policy_key key;
     int error;
 
     if ((request->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP)
         return start_dump(client, request);
-    error = xfrm_read_policy_id(request, &id);
+    error = xfrm_read_policy_key(request, &key);
     if (error)
         return error;
-    record = xfrm_spd_find(&id);
+    record = xfrm_spd_find(&key);
     if (!record)
         return -ENOENT;
     answer(client, xfrm_write_policy(reply_buffer, &reply, &record->policy,
@@ -282,11 +282,11 @@ static int get_policy(struct client *client, const struct nlmsghdr *request) {
 }
 
 static int delete_policy(struct client *client, const struct nlmsghdr *request) {
-    struct xfrm_userpolicy_id id;
-    int error = xfrm_read_policy_id(request, &id);
+    struct xfrm_policy_key key;
+    int error = xfrm_read_policy_key(request, &key);
 
     (void)client;
-    return error ? error : xfrm_spd_delete(&id);
+    return error ? error : xfrm_spd_delete(&key);
 }
 
 static int flush_policies(struct client *client, const struct nlmsghdr *request) {

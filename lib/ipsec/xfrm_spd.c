@@ -84,22 +84,24 @@ static struct policy_chain *bucket_of(const struct xfrm_selector *selector) {
     return &buckets[hash % BUCKETS];
 }
 
-static struct xfrm_policy_record *find_selector(uint8_t dir, const struct xfrm_selector *selector) {
+static struct xfrm_policy_record *find_selector(uint8_t dir, const struct xfrm_selector *selector,
+                                                uint32_t if_id) {
     struct xfrm_policy_record *record;
 
     LIST_FOREACH(record, bucket_of(selector), hashed) {
-        if (record->policy.info.dir == dir &&
+        if (record->policy.info.dir == dir && record->policy.settings.if_id == if_id &&
             memcmp(&record->policy.info.sel, selector, sizeof(*selector)) == 0)
             return record;
     }
     return NULL;
 }
 
-static struct xfrm_policy_record *find(const struct xfrm_userpolicy_id *id) {
+static struct xfrm_policy_record *find(const struct xfrm_policy_key *key) {
+    const struct xfrm_userpolicy_id *id = &key->id;
     struct xfrm_policy_record *record;
 
     if (id->index == 0)
-        return find_selector(id->dir, &id->sel);
+        return find_selector(id->dir, &id->sel, key->if_id);
     TAILQ_FOREACH (record, &all, listed) {
         if (record->policy.info.index == id->index && record->policy.info.dir == id->dir)
             return record;
@@ -108,11 +110,13 @@ static struct xfrm_policy_record *find(const struct xfrm_userpolicy_id *id) {
 }
 
 /* Of a policy for in the one for fwd, and the other way round. */
-static struct xfrm_policy_record *sibling_of(const struct xfrm_userpolicy_info *info) {
+static struct xfrm_policy_record *sibling_of(const struct xfrm_policy *policy) {
+    const struct xfrm_userpolicy_info *info = &policy->info;
+
     if (info->dir == XFRM_POLICY_OUT)
         return NULL;
-    return find_selector(info->dir == XFRM_POLICY_IN ? XFRM_POLICY_FWD : XFRM_POLICY_IN,
-                         &info->sel);
+    return find_selector(info->dir == XFRM_POLICY_IN ? XFRM_POLICY_FWD : XFRM_POLICY_IN, &info->sel,
+                         policy->settings.if_id);
 }
 
 const struct xfrm_policy_record *xfrm_spd_after(uint64_t serial) {
@@ -209,8 +213,9 @@ static uint16_t vrf_of(const struct xfrm_policy *policy) {
 
 int xfrm_spd_put(const struct xfrm_policy *from) {
     struct xfrm_policy policy = *from;
-    struct xfrm_policy_record *record = find_selector(policy.info.dir, &policy.info.sel);
-    struct xfrm_policy_record *sibling = sibling_of(&policy.info);
+    struct xfrm_policy_record *record =
+        find_selector(policy.info.dir, &policy.info.sel, policy.settings.if_id);
+    struct xfrm_policy_record *sibling = sibling_of(&policy);
     struct ipsec_policy *in_force;
     bool is_new = !record;
     int error = 0;
@@ -243,7 +248,7 @@ int xfrm_spd_put(const struct xfrm_policy *from) {
 }
 
 static void delete_record(struct xfrm_policy_record *record) {
-    struct xfrm_policy_record *sibling = sibling_of(&record->policy.info);
+    struct xfrm_policy_record *sibling = sibling_of(&record->policy);
     struct ipsec_policy *in_force = record->in_force;
 
     if (in_force && sibling) {
@@ -256,8 +261,8 @@ static void delete_record(struct xfrm_policy_record *record) {
     remove_record(record);
 }
 
-int xfrm_spd_delete(const struct xfrm_userpolicy_id *id) {
-    struct xfrm_policy_record *record = find(id);
+int xfrm_spd_delete(const struct xfrm_policy_key *key) {
+    struct xfrm_policy_record *record = find(key);
 
     if (!record)
         return -ENOENT;
@@ -292,9 +297,9 @@ static void refresh(struct xfrm_policy_record *record, struct ipsec_policy_count
     record->packets = out->packets;
 }
 
-const struct xfrm_policy_record *xfrm_spd_find(const struct xfrm_userpolicy_id *id) {
-    struct xfrm_policy_record *record = find(id);
-    struct xfrm_policy_record *sibling = record ? sibling_of(&record->policy.info) : NULL;
+const struct xfrm_policy_record *xfrm_spd_find(const struct xfrm_policy_key *key) {
+    struct xfrm_policy_record *record = find(key);
+    struct xfrm_policy_record *sibling = record ? sibling_of(&record->policy) : NULL;
     struct ipsec_policy_counters counters;
 
     if (!record)

@@ -423,6 +423,56 @@ def algorithms(tap, scene):
         scene.down()
 
 
+def by_routes(tap, scene):
+    """Tunnel interfaces: the associations are for everything, and routes say what goes through."""
+    everything = [dict.fromkeys(("left", "right"), any_of) for any_of in ("0.0.0.0/0", "::/0")]
+    nets = {"left": ("198.51.100.0/24", "2001:db8:1::/64"),
+            "right": ("10.20.0.0/24", "2001:db8:20::/64")}
+
+    def configure(side):
+        document = config(scene.lab, side)
+        document["interfaces"]["vpn"] = {
+            "if_id": 7, "addresses": [f"10.255.0.{1 + (side == 'right')}/30"]}
+        document["routes"] += [{"prefix": prefix, "interface": "vpn"}
+                               for prefix in nets[OTHER[side]]]
+        scene.routers[side].call("config.apply", {"config": document})
+
+    def counted(side, key):
+        return next(each for each in scene.routers[side].call("interface.list")
+                    if each["name"] == "vpn")["counters"][key]
+
+    with tap.case("if_id: routes into a tunnel interface, both families, nothing in the clear"):
+        for side in scene.routers:
+            configure(side)
+        watch = in_the_clear(scene)
+        scene.left.ping(RIGHT, status=1)  # no policy yet: it stays inside
+        scene.load(nets=everything, more="if_id_in = 7\n if_id_out = 7")
+        scene.up()
+        for router in scene.routers.values():
+            equal({(each["if_id"], each["interface"]) for each in [*sas(router), *policies(router)]},
+                  {(7, "vpn")}, "interfaces of associations and policies")
+        scene.left.ping(RIGHT)
+        scene.right.ping(LEFT, "-s", 4000)
+        scene.left.ping(RIGHT6)
+        scene.left.ping("10.255.0.2")
+        equal(watch.poll(), None, "tcpdump that waits for a packet in the clear")
+        check(counted("left", "tx_packets") == counted("right", "rx_packets") >= 12, "counters")
+    with tap.case("if_id: IKE and what is not routed into the tunnel go beside it"):
+        scene.routers["left"].space.run("ping", "-n", "-c", 3, "-i", "0.05", PROVIDER["left"])
+        scene.left.tcp(scene.right, RIGHT)
+    with tap.case("if_id: rekeying loses no packet"):
+        pings = scene.left.start("ping", "-n", "-q", "-i", "0.01", "-c", 250, "-W", 3, RIGHT,
+                                 stdout=subprocess.PIPE)
+        for _ in range(3):
+            scene.charons["left"].swanctl("--rekey", "--child", "net")
+            time.sleep(1)
+        output = pings.communicate(timeout=20)[0]
+        check(" 0% packet loss" in output, output)
+        scene.down()
+    for side, router in scene.routers.items():
+        router.call("config.apply", {"config": config(scene.lab, side)})
+
+
 def moving(tap, scene):
     router = scene.routers["left"]
     with tap.case("the left router's address changes: the associations move, and go on"):
@@ -564,7 +614,7 @@ def main():
     with tap.lab() as lab:
         scene = Scene(lab)
         for theme in (establishing, rekeying, lambda t, s: s.down(), limits, acquiring, algorithms,
-                      moving, nonsense, ends):
+                      by_routes, moving, nonsense, ends):
             theme(tap, scene)
     tap.end()
 

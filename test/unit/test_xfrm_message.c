@@ -223,10 +223,13 @@ static void test_refuses_associations(void **state) {
     mnl_attr_put(message, XFRMA_MARK, sizeof(mark), &mark);
     assert_int_equal(xfrm_read_sa(message, &sa), -EOPNOTSUPP);
     message = new_sa(&info);
-    mnl_attr_put_u32(message, XFRMA_IF_ID, 5);
+    mnl_attr_put_u16(message, XFRMA_IF_ID, 5);
+    assert_int_equal(xfrm_read_sa(message, &sa), -EINVAL);
+    message = new_sa(&info);
+    mnl_attr_put_u32(message, XFRMA_SET_MARK, 5);
     assert_int_equal(xfrm_read_sa(message, &sa), -EOPNOTSUPP);
     message = new_sa(&info);
-    mnl_attr_put_u32(message, XFRMA_IF_ID, 0);
+    mnl_attr_put_u32(message, XFRMA_SET_MARK, 0);
     assert_int_equal(xfrm_read_sa(message, &sa), 0);
 }
 
@@ -253,7 +256,7 @@ static void test_cut_and_broken_messages(void **state) {
         char *exact = malloc(length);
         struct nlmsghdr *copy = (struct nlmsghdr *)exact;
         struct xfrm_spi_request request;
-        struct xfrm_userpolicy_id id;
+        struct xfrm_policy_key policy_key;
         struct xfrm_sa_key key;
         uint8_t protocol;
 
@@ -262,7 +265,7 @@ static void test_cut_and_broken_messages(void **state) {
             exact[NLMSG_HDRLEN + rand_r(&seed) % (length - NLMSG_HDRLEN)] = (char)rand_r(&seed);
         (void)xfrm_read_sa(copy, &sa);
         (void)xfrm_read_policy(copy, &policy);
-        (void)xfrm_read_policy_id(copy, &id);
+        (void)xfrm_read_policy_key(copy, &policy_key);
         (void)xfrm_read_spi_request(copy, &request);
         (void)xfrm_read_sa_key(copy, &key);
         (void)xfrm_read_replay(copy, &key, &sa);
@@ -286,7 +289,9 @@ static void test_writes_what_it_reads(void **state) {
     put_algorithm(message, XFRMA_ALG_AUTH_TRUNC, "hmac(sha256)", 32, 128);
     put_numbers(message, 64, 2, 0);
     mnl_attr_put(message, XFRMA_ENCAP, sizeof(encapsulation), &encapsulation);
+    mnl_attr_put_u32(message, XFRMA_IF_ID, 42);
     assert_int_equal(xfrm_read_sa(message, &sa), 0);
+    assert_int_equal(sa.settings.if_id, 42);
     now.use.bytes = 5000;
     message = xfrm_write_sa(written, &reply, &sa, &now);
     assert_int_equal(message->nlmsg_type, XFRM_MSG_NEWSA);
@@ -474,15 +479,25 @@ static void test_refuses_policies(void **state) {
 
 static void test_policy_ids(void **state) {
     struct xfrm_userpolicy_info info = some_policy();
-    struct xfrm_userpolicy_id id = {.sel = info.sel, .dir = info.dir}, out;
+    struct xfrm_userpolicy_id id = {.sel = info.sel, .dir = info.dir};
+    struct xfrm_policy_key out = {.if_id = 1};
+    struct nlmsghdr *message;
 
     (void)state;
     id.sel.saddr.a4 = inet_addr("192.0.2.99"); /* host bits do not count */
     assert_int_equal(xfrm_read_policy(new_policy(&info, NULL), &policy), 0);
-    assert_int_equal(xfrm_read_policy_id(begin(XFRM_MSG_DELPOLICY, &id, sizeof(id)), &out), 0);
-    assert_memory_equal(&out.sel, &policy.info.sel, sizeof(out.sel));
+    assert_int_equal(xfrm_read_policy_key(begin(XFRM_MSG_DELPOLICY, &id, sizeof(id)), &out), 0);
+    assert_memory_equal(&out.id.sel, &policy.info.sel, sizeof(out.id.sel));
+    assert_int_equal(out.if_id, 0);
+    message = begin(XFRM_MSG_DELPOLICY, &id, sizeof(id));
+    mnl_attr_put_u32(message, XFRMA_IF_ID, 42);
+    assert_int_equal(xfrm_read_policy_key(message, &out), 0);
+    assert_int_equal(out.if_id, 42);
+    message = begin(XFRM_MSG_DELPOLICY, &id, sizeof(id));
+    mnl_attr_put_u16(message, XFRMA_IF_ID, 42);
+    assert_int_equal(xfrm_read_policy_key(message, &out), -EINVAL);
     id.dir = 7;
-    assert_int_equal(xfrm_read_policy_id(begin(XFRM_MSG_DELPOLICY, &id, sizeof(id)), &out),
+    assert_int_equal(xfrm_read_policy_key(begin(XFRM_MSG_DELPOLICY, &id, sizeof(id)), &out),
                      -EINVAL);
 }
 

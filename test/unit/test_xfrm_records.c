@@ -397,13 +397,14 @@ static struct xfrm_policy some_policy(uint8_t dir, uint32_t request) {
     return policy;
 }
 
-static struct xfrm_userpolicy_id id_of(const struct xfrm_policy *policy) {
-    struct xfrm_userpolicy_id id;
+static struct xfrm_policy_key key_of(const struct xfrm_policy *policy) {
+    struct xfrm_policy_key key;
 
-    memset(&id, 0, sizeof(id));
-    id.sel = policy->info.sel;
-    id.dir = policy->info.dir;
-    return id;
+    memset(&key, 0, sizeof(key));
+    key.id.sel = policy->info.sel;
+    key.id.dir = policy->info.dir;
+    key.if_id = policy->settings.if_id;
+    return key;
 }
 
 static void put(uint8_t dir, uint32_t request) {
@@ -414,10 +415,10 @@ static void put(uint8_t dir, uint32_t request) {
 
 static void delete_policy(uint8_t dir) {
     struct xfrm_policy policy = some_policy(dir, 0);
-    struct xfrm_userpolicy_id id = id_of(&policy);
+    struct xfrm_policy_key key = key_of(&policy);
 
-    assert_int_equal(xfrm_spd_delete(&id), 0);
-    assert_int_equal(xfrm_spd_delete(&id), -ENOENT);
+    assert_int_equal(xfrm_spd_delete(&key), 0);
+    assert_int_equal(xfrm_spd_delete(&key), -ENOENT);
 }
 
 /* In and fwd are one; whichever comes or goes first. */
@@ -455,9 +456,33 @@ static void test_in_and_forward(void **state) {
     assert_int_equal(policies[0].settings.request, 6);
 }
 
+/* Route-based tunnels have the same selector each: everything. */
+static void test_tunnel_interfaces(void **state) {
+    struct xfrm_policy one = some_policy(XFRM_POLICY_IN, 5), other = one, forward = one;
+    struct xfrm_policy_key key;
+
+    (void)state;
+    one.settings.if_id = 1;
+    other.settings.if_id = 2;
+    forward.info.dir = XFRM_POLICY_FWD;
+    forward.settings.if_id = 2;
+    assert_int_equal(xfrm_spd_put(&one), 0);
+    assert_int_equal(xfrm_spd_put(&other), 0);
+    assert_int_equal(count_policies(), 2);
+    assert_int_equal(xfrm_spd_put(&forward), 0);
+    assert_int_equal(count_policies(), 2);
+    key = key_of(&one);
+    assert_int_equal(xfrm_spd_find(&key)->policy.settings.if_id, 1);
+    assert_int_equal(xfrm_spd_delete(&key), 0);
+    assert_int_equal(xfrm_spd_delete(&key), -ENOENT);
+    assert_int_equal(count_policies(), 1);
+    key.if_id = 0;
+    assert_null(xfrm_spd_find(&key));
+}
+
 static void test_rekeying_publishes_nothing(void **state) {
     struct xfrm_policy policy = some_policy(XFRM_POLICY_OUT, 5);
-    struct xfrm_userpolicy_id id = id_of(&policy);
+    struct xfrm_policy_key key = key_of(&policy);
 
     (void)state;
     policy.settings.spi = 1000;
@@ -477,22 +502,22 @@ static void test_rekeying_publishes_nothing(void **state) {
     add_fails = 1;
     assert_int_equal(xfrm_spd_put(&policy), -EEXIST);
     assert_int_equal(count_policies(), 1);
-    assert_int_equal(xfrm_spd_find(&id)->in_force->settings.priority, 9);
+    assert_int_equal(xfrm_spd_find(&key)->in_force->settings.priority, 9);
 }
 
 static void test_use(void **state) {
     struct xfrm_policy policy = some_policy(XFRM_POLICY_FWD, 5);
-    struct xfrm_userpolicy_id id = id_of(&policy);
+    struct xfrm_policy_key key = key_of(&policy);
 
     (void)state;
     put(XFRM_POLICY_IN, 5);
     put(XFRM_POLICY_FWD, 5);
-    assert_int_equal(xfrm_spd_find(&id)->used, 0);
+    assert_int_equal(xfrm_spd_find(&key)->used, 0);
     policies[0].counters.packets = 3;
     later(1000);
-    assert_int_equal(xfrm_spd_find(&id)->used, event_now());
+    assert_int_equal(xfrm_spd_find(&key)->used, event_now());
     later(1000);
-    assert_true(xfrm_spd_find(&id)->used < event_now());
+    assert_true(xfrm_spd_find(&key)->used < event_now());
 }
 
 static void test_acquires(void **state) {
@@ -528,6 +553,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_replaces, begin, end),
         cmocka_unit_test_setup_teardown(test_refused_is_forgotten, begin, end),
         cmocka_unit_test_setup_teardown(test_in_and_forward, begin, end),
+        cmocka_unit_test_setup_teardown(test_tunnel_interfaces, begin, end),
         cmocka_unit_test_setup_teardown(test_rekeying_publishes_nothing, begin, end),
         cmocka_unit_test_setup_teardown(test_use, begin, end),
         cmocka_unit_test_setup_teardown(test_acquires, begin, end),
