@@ -213,6 +213,12 @@ void spd_choose(const struct ipsec_sa *about) {
         if (policy_names(policies[i], about))
             choose(policies[i]);
     }
+    /* Workers have these until the next publication, which may come later than the end of what they
+     * protect with. */
+    for (struct ipsec_policy *policy = deleted; policy; policy = policy->deleted_next) {
+        if (policy_names(policy, about))
+            choose(policy);
+    }
 }
 
 /* --- publication --- */

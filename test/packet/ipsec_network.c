@@ -4,8 +4,6 @@
 #include <arpa/inet.h>
 #include <stdio.h>
 
-#include "ipsec/ipsec.h"
-
 const struct esp_sa out4 = {.spi = SPI_OUT, .source = ROUTER, .destination = PEER, GCM};
 const struct esp_sa in4 = {.spi = SPI_IN, .source = PEER, .destination = ROUTER, GCM};
 const struct esp_sa out6 = {.spi = SPI_OUT, .source = ROUTER6, .destination = PEER6, GCM};
@@ -131,10 +129,13 @@ static void set_hex(const char *text, uint8_t *out) {
     }
 }
 
-void add_out_sa_at(const struct esp_sa *sa, uint64_t sequence) {
+void add_sa(const struct esp_sa *sa, enum ipsec_direction direction, uint32_t request,
+            uint32_t window, uint64_t sequence) {
     struct ipsec_sa_settings settings = {
         .spi = sa->spi,
-        .direction = IPSEC_OUT,
+        .direction = direction,
+        .request = request,
+        .replay_window = window,
         .mode = sa->transport ? IPSEC_TRANSPORT : IPSEC_TUNNEL,
         .cipher = esp_cipher_find(sa->algorithm),
         .auth = sa->authentication ? esp_auth_find(sa->authentication) : NULL,
@@ -152,4 +153,15 @@ void add_out_sa_at(const struct esp_sa *sa, uint64_t sequence) {
     require(ipsec_sa_add(&settings, IPSEC_OF_CLIENT) == 0, "the association was not added");
     for (unsigned i = 0; i < sizeof(settings.key); i++)
         require(settings.key[i] == 0, "the key was not zeroed");
+}
+
+void add_out_sa_at(const struct esp_sa *sa, uint64_t sequence) {
+    add_sa(sa, IPSEC_OUT, 0, 0, sequence);
+}
+
+void remove_sa(const struct esp_sa *sa, enum ipsec_direction direction) {
+    struct ip_address destination = {0};
+
+    set_address(sa->destination, &destination);
+    ipsec_sa_delete(sa->spi, direction, &destination, IPSEC_OF_CLIENT);
 }

@@ -6,6 +6,7 @@
 
 #include "esp_frame.h"
 #include "harness.h"
+#include "ipsec/ipsec.h"
 
 #define INSIDE "192.168.1.10"
 #define INSIDE6 "2001:db8:1::10"
@@ -93,6 +94,11 @@ void expect_esp_at(enum place place, const struct esp_sa *sa, const struct frame
         require(strstr(in_answer, (part)) == NULL, "%s is in %s", (part), in_answer); \
     } while (0)
 
-/* An outbound association of a client, whose last number was `sequence`: such numbers
- * cannot be written in router.json. */
+/* An association of a client, by the C interface: `request` ties it to policies, and `sequence` is
+ * its last number so far, as it cannot be written in router.json. */
+void add_sa(const struct esp_sa *sa, enum ipsec_direction direction, uint32_t request,
+            uint32_t window, uint64_t sequence);
+/* An outbound one, without a request. */
 void add_out_sa_at(const struct esp_sa *sa, uint64_t sequence);
+/* Takes one of a client out, if there is one. */
+void remove_sa(const struct esp_sa *sa, enum ipsec_direction direction);

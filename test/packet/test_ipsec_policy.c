@@ -549,6 +549,31 @@ CASE(live_sessions_follow_the_policies) {
     expect(WAN, translated);
 }
 
+/* A policy is in force until the next publication, which may come later than the end of its
+ * association: an IKE daemon deletes the one, and then the other. */
+CASE(associations_go_before_policies_that_name_them) {
+    struct ipsec_policy_settings settings = {.direction = IPSEC_OUT, .spi = SPI_OUT};
+    struct ipsec_policy *policy;
+
+    start(with_ipsec(""));
+    settings.selector.source = settings.selector.destination =
+        (struct ip_prefix){.address.family = AF_INET};
+    settings.selector.source_port[1] = settings.selector.destination_port[1] = UINT16_MAX;
+    require(ipsec_policy_add(&settings, IPSEC_OF_CLIENT, &policy) == 0, "no policy");
+    add_out_sa_at(&out4, 0);
+    require(ipsec_publish() == 0, "not published");
+    goes_out(&out4, to_far(), .sequence = 1);
+    ipsec_policy_delete(policy);
+    goes_out(&out4, to_far(), .sequence = 2);
+    remove_sa(&out4, IPSEC_OUT);
+    advance(100); /* nobody can have it any more */
+    is_dropped(LAN, to_far(), "ipsec_out.no_sa");
+    add_out_sa_at(&out4, 10);
+    goes_out(&out4, to_far(), .sequence = 11);
+    require(ipsec_publish() == 0, "not published");
+    passes(LAN, WAN, to_far());
+}
+
 /* The tunnel's own packets are the router's: no rule translates them. */
 CASE(outer_packets_are_not_translated) {
     start(with_ipsec_and(
