@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <netinet/in.h>
+#include <rte_common.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -213,8 +214,8 @@ static void wait_for(struct xfrm_sa_record *record, uint64_t seconds, uint64_t *
 
     if (!is_limit(seconds))
         return;
-    due = seconds < RECHECK_MSEC_MAX / MSEC ? seconds * MSEC : RECHECK_MSEC_MAX;
-    due = due > age ? due - age : 0;
+    due = seconds < UINT64_MAX / MSEC ? seconds * MSEC : UINT64_MAX;
+    due = due > age ? RTE_MIN(due - age, (uint64_t)RECHECK_MSEC_MAX) : 0;
     if (due < *least)
         *least = due;
 }

@@ -288,6 +288,33 @@ static void test_limits_of_time(void **state) {
     assert_int_equal(xfrm_sad_count(), 0);
 }
 
+/* A limit that is weeks away is no reason to look at it all the time. */
+static void test_limits_far_away(void **state) {
+    enum { DAY_MSEC = 86400 * 1000 };
+    struct xfrm_sa sa = some_sa(1000, &here, &there);
+    struct xfrm_sa_key key = {1000, there};
+
+    (void)state;
+    sa.info.lft.soft_add_expires_seconds = 30 * 86400;
+    sa.info.lft.hard_add_expires_seconds = UINT64_MAX - 1;
+    assert_int_equal(xfrm_sad_put(&sa, false), 0);
+    for (unsigned days = 0; days < 29; days++) {
+        event_advance(DAY_MSEC);
+        event_turn(0);
+        assert_true(event_timer_armed(&xfrm_sad_find(&key)->timer));
+        assert_true(xfrm_sad_find(&key)->timer.deadline > event_now() + 1000);
+    }
+    assert_int_equal(soft, 0);
+    event_advance(DAY_MSEC);
+    event_turn(0);
+    assert_int_equal(soft, 1);
+    event_advance(DAY_MSEC);
+    event_turn(0);
+    assert_true(xfrm_sad_find(&key)->timer.deadline > event_now() + 1000);
+    assert_int_equal(soft, 1);
+    assert_int_equal(hard, 0);
+}
+
 static void test_limits_of_use(void **state) {
     struct xfrm_sa sa = some_sa(1000, &here, &there);
 
@@ -548,6 +575,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_directions, begin, end),
         cmocka_unit_test_setup_teardown(test_spis, begin, end),
         cmocka_unit_test_setup_teardown(test_limits_of_time, begin, end),
+        cmocka_unit_test_setup_teardown(test_limits_far_away, begin, end),
         cmocka_unit_test_setup_teardown(test_limits_of_use, begin, end),
         cmocka_unit_test_setup_teardown(test_goes_on, begin, end),
         cmocka_unit_test_setup_teardown(test_replaces, begin, end),
