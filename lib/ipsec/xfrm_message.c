@@ -74,6 +74,23 @@ static const struct algorithm *algorithm_of_name(const char *name) {
     return NULL;
 }
 
+/* --- messages --- */
+
+/* Not by mnl_nlmsg_ok(), for which a length of 2 GiB and more is a negative one, and so fits. */
+const struct nlmsghdr *xfrm_next_message(const void *packet, size_t length,
+                                         const struct nlmsghdr *previous) {
+    size_t at = previous ? (size_t)((const char *)previous - (const char *)packet) +
+                               MNL_ALIGN((size_t)previous->nlmsg_len)
+                         : 0;
+    const struct nlmsghdr *message;
+
+    if (at + sizeof(*message) > length)
+        return NULL;
+    message = (const struct nlmsghdr *)((const char *)packet + at);
+    return message->nlmsg_len >= sizeof(*message) && message->nlmsg_len <= length - at ? message
+                                                                                       : NULL;
+}
+
 /* --- attributes --- */
 
 struct attributes {
@@ -685,6 +702,11 @@ static void write_algorithms(struct nlmsghdr *message, const struct ipsec_sa_set
                         settings->auth_key, settings->icv);
 }
 
+/* One that XFRMA_REPLAY_VAL can tell. */
+static bool is_plain_window(const struct ipsec_sa_settings *settings) {
+    return !settings->esn && settings->replay_window <= REPLAY_WORD_BITS;
+}
+
 static void write_numbers(struct nlmsghdr *message, const struct ipsec_sa_settings *settings,
                           const struct xfrm_sa_state *state) {
     struct xfrm_replay_state_esn extended = {0};
@@ -694,7 +716,7 @@ static void write_numbers(struct nlmsghdr *message, const struct ipsec_sa_settin
     bool out = settings->direction == IPSEC_OUT;
     unsigned words = (settings->replay_window + REPLAY_WORD_BITS - 1) / REPLAY_WORD_BITS;
 
-    if (!settings->esn && settings->replay_window <= REPLAY_WORD_BITS) {
+    if (is_plain_window(settings)) {
         plain.oseq = out ? low : 0;
         plain.seq = out ? 0 : low;
         /* What exactly was received is not told: all of it, so that nothing comes twice. */
@@ -732,6 +754,8 @@ static struct xfrm_usersa_info info_of(const struct xfrm_sa *sa,
     struct xfrm_usersa_info info = sa->info;
 
     info.curlft = state->use;
+    if (is_plain_window(&sa->settings)) /* may have come as one of extended numbers */
+        info.replay_window = (uint8_t)sa->settings.replay_window;
     info.stats.replay_window = state->too_old;
     info.stats.replay = state->replayed;
     info.stats.integrity_failed = state->failed;

@@ -21,6 +21,11 @@ enum { XFRM_MESSAGE_MAX = 8192 }; /* bytes; none that is written here needs so m
 
 /* --- reading --- */
 
+/* The messages of a packet of `length` bytes, one after the other: the first for NULL. NULL: there
+ * is no further one, or it is longer than what is left. */
+const struct nlmsghdr *xfrm_next_message(const void *packet, size_t length,
+                                         const struct nlmsghdr *previous);
+
 /* A security association as a message describes it. */
 struct xfrm_sa {
     /* With keys. `vrf` and `sequence` are not set; nor is `direction`, unless the message says. */

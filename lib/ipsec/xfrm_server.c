@@ -396,10 +396,10 @@ static void handle(struct client *client, const struct nlmsghdr *request) {
 }
 
 static void handle_packet(struct client *client, size_t length) {
-    const struct nlmsghdr *message = (const struct nlmsghdr *)request_buffer;
-    int left = (int)length;
+    const struct nlmsghdr *message = NULL;
 
-    for (; mnl_nlmsg_ok(message, left) && !client->failed; message = mnl_nlmsg_next(message, &left))
+    while (!client->failed &&
+           (message = xfrm_next_message(request_buffer, length, message)) != NULL)
         handle(client, message);
 }
 

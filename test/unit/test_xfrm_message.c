@@ -180,6 +180,44 @@ static void test_sequence_numbers(void **state) {
     message = new_sa(&info);
     put_numbers(message, 1, UINT32_MAX, 0);
     assert_int_equal(xfrm_read_sa(message, &sa), -EINVAL);
+    /* A short window of usual numbers stays what it is when a daemon reads it back. */
+    info.flags = 0;
+    message = new_sa(&info);
+    put_numbers(message, 16, 1, 0);
+    assert_int_equal(xfrm_read_sa(message, &sa), 0);
+    message = xfrm_write_sa(written, &reply, &sa, &(struct xfrm_sa_state){0});
+    assert_int_equal(xfrm_read_sa(message, &sa), 0);
+    assert_int_equal(sa.settings.replay_window, 16);
+}
+
+/* Those in a packet, whatever lengths they say. */
+static void test_messages_of_a_packet(void **state) {
+    static const uint32_t wrong[] = {0, 15, 29, 0x7fffffff, 0x80000000, UINT32_MAX - 3, UINT32_MAX};
+    struct {
+        struct nlmsghdr first;
+        char data[4];
+        struct nlmsghdr second;
+        char more[12];
+    } packet = {.first.nlmsg_len = 19, .second.nlmsg_len = 28};
+    const struct nlmsghdr *message;
+
+    (void)state;
+    message = xfrm_next_message(&packet, sizeof(packet), NULL);
+    assert_ptr_equal(message, &packet.first);
+    message = xfrm_next_message(&packet, sizeof(packet), message);
+    assert_ptr_equal(message, &packet.second);
+    assert_null(xfrm_next_message(&packet, sizeof(packet), message));
+    assert_null(xfrm_next_message(&packet, sizeof(packet) - 1, &packet.first));
+    assert_null(xfrm_next_message(&packet, 19, &packet.first));
+    assert_null(xfrm_next_message(&packet, 15, NULL));
+    assert_null(xfrm_next_message(&packet, 0, NULL));
+    for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        packet.second.nlmsg_len = wrong[i];
+        assert_null(xfrm_next_message(&packet, sizeof(packet), &packet.first));
+        packet.first.nlmsg_len = wrong[i];
+        assert_null(xfrm_next_message(&packet, 28, NULL));
+        packet.first.nlmsg_len = 19;
+    }
 }
 
 static void test_encapsulation(void **state) {
@@ -559,6 +597,7 @@ int main(void) {
         cmocka_unit_test(test_reads_an_association),
         cmocka_unit_test(test_algorithms),
         cmocka_unit_test(test_sequence_numbers),
+        cmocka_unit_test(test_messages_of_a_packet),
         cmocka_unit_test(test_encapsulation),
         cmocka_unit_test(test_refuses_associations),
         cmocka_unit_test(test_cut_and_broken_messages),
