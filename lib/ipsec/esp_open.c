@@ -221,8 +221,8 @@ static uint8_t traffic_class(const struct rte_mbuf *mbuf) {
     return meta->flags & PACKET_IPV6 ? (uint8_t)(rte_be_to_cpu_16(load16(packet)) >> 4) : packet[1];
 }
 
-/* The frame begins ETHER_HEADER before `start` from now on. What is behind the payload is cut off,
- * in a chain by `parse`. */
+/* The frame begins ETHER_HEADER before `start` from now on. What is behind the payload is cut
+ * off. */
 static void cut(struct unwrapping *packet, unsigned start, bool ipv6) {
     struct rte_mbuf *mbuf = packet->mbuf;
     uint16_t type = ipv6 ? RTE_BE16(RTE_ETHER_TYPE_IPV6) : RTE_BE16(RTE_ETHER_TYPE_IPV4);
@@ -233,6 +233,8 @@ static void cut(struct unwrapping *packet, unsigned start, bool ipv6) {
     mbuf->pkt_len -= front;
     if (likely(!packet->chained))
         mbuf->pkt_len = mbuf->data_len = (uint16_t)(packet->payload - front + packet->length);
+    else
+        parse_trim(mbuf, packet->payload - front + packet->length);
     memcpy(rte_pktmbuf_mtod_offset(mbuf, uint8_t *, ETHER_HEADER - 2), &type, sizeof(type));
 }
 

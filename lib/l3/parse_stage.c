@@ -100,7 +100,7 @@ static inline void set_meta(struct rte_mbuf *mbuf, const struct interface_entry 
 /* --- special packets --- */
 
 /* Ethernet padding goes away, so that lengths are those of the IP packet from here on. */
-static bool trim(struct rte_mbuf *mbuf, uint32_t length) {
+bool parse_trim(struct rte_mbuf *mbuf, uint32_t length) {
     while (mbuf->pkt_len > length) {
         struct rte_mbuf *last = rte_pktmbuf_lastseg(mbuf);
         uint32_t excess = mbuf->pkt_len - length;
@@ -179,7 +179,7 @@ static enum parse_drop parse_ipv4(struct rte_mbuf *mbuf, const struct interface_
           (mbuf->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) == RTE_MBUF_F_RX_IP_CKSUM_GOOD) &&
         rte_raw_cksum(ip, header_length) != 0xffff)
         return PARSE_IPV4_CHECKSUM;
-    if (!trim(mbuf, l3_offset + total_length))
+    if (!parse_trim(mbuf, l3_offset + total_length))
         return PARSE_IPV4_TOTAL_LENGTH;
 
     /* A host that asks for an address (RFC 2131) has none yet; that only goes to us. */
@@ -314,7 +314,7 @@ static enum parse_drop parse_ipv6(struct rte_mbuf *mbuf, const struct interface_
     const uint8_t *source = packet + 8, *destination = packet + 24;
     unsigned total_length = IPV6_HEADER + rte_be_to_cpu_16(load16(packet + 4));
 
-    if (total_length > mbuf->pkt_len - l3_offset || !trim(mbuf, l3_offset + total_length))
+    if (total_length > mbuf->pkt_len - l3_offset || !parse_trim(mbuf, l3_offset + total_length))
         return PARSE_IPV6_PAYLOAD_LENGTH;
     contiguous = RTE_MIN(contiguous, total_length);
     flags |= PACKET_IPV6;

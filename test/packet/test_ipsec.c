@@ -382,6 +382,8 @@ CASE(transport_mode_in_udp) {
     memcpy(nat_changed->bytes + IP + 12, tcp->bytes + IP + 12, 4);
     inject(WAN, esp(&back, nat_changed, .sequence = 51));
     expect(LAN, hop(tcp));
+    inject_segments(WAN, esp(&back, nat_changed, .sequence = 52), 100);
+    expect(LAN, hop(tcp));
 }
 
 /* --- the outer header --- */
