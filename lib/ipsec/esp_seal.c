@@ -397,7 +397,8 @@ bool esp_seal_usual(struct worker *worker, struct rte_mbuf *const *mbufs, unsign
     uint64_t bytes = 0, sequence;
     struct run run;
 
-    if (!is_usual(sa) || sa->sequence_last - ESP_SEAL_MAX <=
+    /* Short of the end by more than all workers can take at once. */
+    if (!is_usual(sa) || sa->sequence_last - WORKERS_MAX * ESP_SEAL_MAX <=
                              atomic_load_explicit(&sa->sequence, memory_order_relaxed))
         return false;
     sequence = take_numbers(sa, packets);
