@@ -323,12 +323,23 @@ static void count_tunnel(struct worker *worker, const struct unwrapping *packet,
     opening->tunnels |= UINT64_C(1) << packet->index;
 }
 
+static inline void note_inner(enum parse_inner result, struct sa_tally *tally,
+                              struct esp_opening *opening, unsigned i, bool ipv6) {
+    if (unlikely(result == PARSE_INNER_GONE)) {
+        tally->malformed++;
+        opening->mask &= ~(UINT64_C(1) << i);
+    } else {
+        opening->ipv4 |= (uint64_t)(result == PARSE_INNER_PLAIN && !ipv6) << i;
+        opening->ipv6 |= (uint64_t)(result == PARSE_INNER_PLAIN && ipv6) << i;
+        opening->other |= (uint64_t)(result == PARSE_INNER_OTHER) << i;
+    }
+}
+
 static unsigned unwrap(struct worker *worker, struct burst *burst, unsigned i,
                        struct unwrapping *packet, struct esp_opening *opening) {
     const uint16_t tunnel = atomic_load_explicit(&packet->sa->interface, memory_order_relaxed);
     const uint16_t interface = tunnel != 0 ? tunnel : packet_meta(packet->mbuf)->in_interface;
     struct sa_tally *tally = &packet->sa->tallies[worker->index];
-    enum parse_inner result;
     unsigned reason;
     bool ipv6;
 
@@ -344,15 +355,7 @@ static unsigned unwrap(struct worker *worker, struct burst *burst, unsigned i,
     }
     if (unlikely(tunnel != 0))
         count_tunnel(worker, packet, opening, tunnel);
-    result = parse_inner(worker, burst, i, ipv6, interface);
-    if (unlikely(result == PARSE_INNER_GONE)) {
-        tally->malformed++;
-        opening->mask &= ~(UINT64_C(1) << i);
-    } else {
-        opening->ipv4 |= (uint64_t)(result == PARSE_INNER_PLAIN && !ipv6) << i;
-        opening->ipv6 |= (uint64_t)(result == PARSE_INNER_PLAIN && ipv6) << i;
-        opening->other |= (uint64_t)(result == PARSE_INNER_OTHER) << i;
-    }
+    note_inner(parse_inner(worker, burst, i, ipv6, interface), tally, opening, i, ipv6);
     return ESP_OPEN_REASONS;
 }
 
@@ -475,4 +478,143 @@ void esp_open(struct worker *worker, struct burst *burst, struct esp_opening *op
         }
     }
     drop_refused(worker, burst, opening, &batch, drops);
+}
+
+/* --- the usual burst --- */
+
+/* Those that the window lets through, ready to be decrypted. Returns their number. */
+static unsigned check_usual(struct worker *worker, struct burst *burst, unsigned packets,
+                            struct ipsec_sa *sa, struct esp_packet *crypto, uint8_t *index,
+                            const struct drop_group *drops) {
+    const unsigned around = ESP_AT_USUAL + ESP_HEADER + sa->sizes.iv + sa->sizes.icv;
+    const bool locked = lock(sa);
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < packets; i++) {
+        const struct rte_mbuf *mbuf = burst->packets[i];
+        uint8_t *esp = rte_pktmbuf_mtod_offset(mbuf, uint8_t *, ESP_AT_USUAL);
+        uint64_t sequence = esp_replay_sequence(&sa->replay, rte_be_to_cpu_32(load32(esp + 4)));
+        enum esp_replay_result result = esp_replay_check(&sa->replay, sequence);
+
+        if (unlikely(!locked || result != ESP_REPLAY_NEW)) {
+            unsigned reason = locked ? refuse(worker, sa, result) : (unsigned)ESP_OPEN_BUSY;
+
+            burst_drop(worker, burst, i, drops, reason);
+            continue;
+        }
+        crypto[kept] = (struct esp_packet){
+            .key = sa->key, .esp = esp, .length = mbuf->data_len - around, .sequence = sequence};
+        index[kept++] = (uint8_t)i;
+    }
+    if (likely(locked))
+        unlock(sa);
+    return kept;
+}
+
+/* The numbers of those whose check value is right. The others end, and leave the list. */
+static unsigned accept_usual(struct worker *worker, struct burst *burst, unsigned packets,
+                             struct ipsec_sa *sa, struct esp_packet *crypto, uint8_t *index,
+                             const struct drop_group *drops) {
+    const bool locked = lock(sa);
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < packets; i++) {
+        unsigned reason = ESP_OPEN_REASONS;
+
+        if (unlikely(crypto[i].failed)) {
+            sa->tallies[worker->index].failed++;
+            reason = ESP_OPEN_INTEGRITY;
+        } else if (unlikely(!locked)) {
+            reason = ESP_OPEN_BUSY;
+        } else {
+            enum esp_replay_result result = esp_replay_accept(&sa->replay, crypto[i].sequence);
+
+            if (unlikely(result != ESP_REPLAY_NEW))
+                reason = refuse(worker, sa, result);
+        }
+        if (unlikely(reason != ESP_OPEN_REASONS)) {
+            burst_drop(worker, burst, index[i], drops, reason);
+            continue;
+        }
+        if (unlikely(kept != i)) {
+            crypto[kept] = crypto[i];
+            index[kept] = index[i];
+        }
+        kept++;
+    }
+    if (likely(locked))
+        unlock(sa);
+    return kept;
+}
+
+/* 1, 2, 3, ... for so many octets, at most four, before the trailer. */
+static inline bool padding_is_right(const uint8_t *trailer, unsigned pad) {
+    const uint64_t before = load32(trailer - 4);
+
+    return before >> (4 - pad) * 8 == (UINT64_C(0x04030201) & ((UINT64_C(1) << pad * 8) - 1));
+}
+
+/* Little padding, a packet of IPv4 inside, no congestion outside: the frame is cut to it. Returns
+ * its length; 0 for all others, to which nothing is done. */
+static inline unsigned cut_usual(struct rte_mbuf *mbuf, const struct esp_packet *crypto,
+                                 unsigned iv) {
+    enum { PADDING = 4 };
+    const uint16_t type = RTE_BE16(RTE_ETHER_TYPE_IPV4);
+    const uint8_t *payload = crypto->esp + ESP_HEADER + iv;
+    const uint8_t *trailer = payload + crypto->length - ESP_TRAILER;
+    const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
+    const unsigned pad = trailer[0], front = ESP_AT_USUAL + ESP_HEADER + iv - ETHER_HEADER;
+    unsigned length = crypto->length - ESP_TRAILER - pad;
+
+    if (unlikely(trailer[1] != IPPROTO_IPIP || pad > PADDING ||
+                 crypto->length < IPV4_HEADER + ESP_TRAILER + pad ||
+                 !padding_is_right(trailer, pad) || frame[ETHER_HEADER + 1] & ECN_BITS))
+        return 0;
+    mbuf->data_off = (uint16_t)(mbuf->data_off + front);
+    mbuf->pkt_len = mbuf->data_len = (uint16_t)(ETHER_HEADER + length);
+    memcpy(rte_pktmbuf_mtod_offset(mbuf, uint8_t *, ETHER_HEADER - 2), &type, sizeof(type));
+    return length;
+}
+
+void esp_open_usual(struct worker *worker, struct burst *burst, unsigned packets,
+                    struct ipsec_sa *sa, struct esp_opening *opening,
+                    const struct drop_group *drops) {
+    struct sa_tally *tally = &sa->tallies[worker->index];
+    const uint16_t interface = packet_meta(burst->packets[0])->in_interface;
+    struct esp_packet crypto[BURST_MAX];
+    uint64_t bytes = 0, opened = 0;
+    uint8_t index[BURST_MAX];
+    unsigned count;
+
+    count = check_usual(worker, burst, packets, sa, crypto, index, drops);
+    esp_decrypt(ipsec_workers[worker->index].engine, crypto, count);
+    count = accept_usual(worker, burst, count, sa, crypto, index, drops);
+    opening->mask = 0;
+    for (unsigned n = 0; n < count; n++) {
+        const unsigned i = index[n];
+        const unsigned length = cut_usual(burst->packets[i], &crypto[n], sa->sizes.iv);
+        struct unwrapping packet;
+
+        opening->mask |= UINT64_C(1) << i;
+        opening->sa[i] = sa;
+        if (likely(length > 0)) {
+            bytes += length;
+            opened++;
+            note_inner(parse_inner(worker, burst, i, false, interface), tally, opening, i, false);
+            continue;
+        }
+        packet = (struct unwrapping){
+            .mbuf = burst->packets[i], .sa = sa, .at = ESP_AT_USUAL, .index = (uint8_t)i};
+        packet.reason = read_trailer(worker, &crypto[n], &packet);
+        if (packet.reason == ESP_OPEN_REASONS)
+            packet.reason = unwrap(worker, burst, i, &packet, opening);
+        if (packet.reason != ESP_OPEN_REASONS) {
+            opening->mask &= ~(UINT64_C(1) << i);
+            burst_drop(worker, burst, i, drops, packet.reason);
+        }
+    }
+    tally->packets += opened;
+    tally->bytes += bytes;
+    if (count > 0)
+        tally->last_used = atomic_load_explicit(&ipsec_clock, memory_order_relaxed);
 }

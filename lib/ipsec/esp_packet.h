@@ -57,6 +57,24 @@ struct esp_opening {
 void esp_open(struct worker *worker, struct burst *burst, struct esp_opening *opening,
               const struct drop_group *drops);
 
+/* Where the ESP header of a plain packet of IPv4 is. */
+enum { ESP_AT_USUAL = 14 + 20 };
+
+/* Has the packet the length of ESP for the association? In one buffer, from ESP_AT_USUAL on. */
+static inline bool esp_open_is_usual(const struct ipsec_sa *sa, const struct rte_mbuf *mbuf) {
+    const unsigned around = ESP_HEADER + sa->sizes.iv + sa->sizes.icv;
+    const unsigned length = mbuf->data_len - ESP_AT_USUAL - around;
+
+    return likely(mbuf->data_len >= ESP_AT_USUAL + around + ESP_TRAILER &&
+                  (length & (sa->sizes.align - 1u)) == 0);
+}
+
+/* The same for what most bursts are: `packets` plain packets of IPv4 from the first on, all for one
+ * association of plain ESP in a tunnel over IPv4 and from its source, of usual length. */
+void esp_open_usual(struct worker *worker, struct burst *burst, unsigned packets,
+                    struct ipsec_sa *sa, struct esp_opening *opening,
+                    const struct drop_group *drops);
+
 /* --- into ESP --- */
 
 enum { ESP_SEAL_MAX = BURST_MAX };

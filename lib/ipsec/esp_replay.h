@@ -30,8 +30,23 @@ void esp_replay_init(struct esp_replay *replay, uint32_t window, bool esn, uint6
 
 /* The whole sequence number of a packet that carries the lower half: with extended ones the upper
  * half is the one for which the number is nearest to the window (appendix A2.2); without, it is 0.
- */
-uint64_t esp_replay_sequence(const struct esp_replay *replay, uint32_t lower);
+ *
+ * The window's lower edge lies in this half or in the one before; a number below it belongs to the
+ * next one. Without a window half of all numbers are taken for late ones, since packets change
+ * their order all the same. */
+static inline uint64_t esp_replay_sequence(const struct esp_replay *replay, uint32_t lower) {
+    uint32_t top = (uint32_t)replay->highest, high = (uint32_t)(replay->highest >> 32);
+    uint32_t window = replay->window ? replay->window : UINT32_C(1) << 31;
+    uint32_t edge = top - window + 1;
+
+    if (!replay->esn)
+        return lower;
+    if (top >= window - 1) /* case A: all of it in one half */
+        high += lower < edge;
+    else if (lower >= edge && high > 0) /* case B: it reaches back into the one before */
+        high--;
+    return (uint64_t)high << 32 | lower;
+}
 
 enum esp_replay_result {
     ESP_REPLAY_NEW,
@@ -40,7 +55,45 @@ enum esp_replay_result {
     ESP_REPLAY_ZERO,    /* a number that nobody sends (section 3.3.3) */
 };
 
+static inline uint64_t esp_replay_bit(uint64_t sequence) {
+    return UINT64_C(1) << sequence % ESP_REPLAY_WORD;
+}
+
+static inline unsigned esp_replay_word(uint64_t sequence) {
+    return sequence / ESP_REPLAY_WORD % ESP_REPLAY_WORDS;
+}
+
 /* May a packet with this number be new? Changes nothing. */
-enum esp_replay_result esp_replay_check(const struct esp_replay *replay, uint64_t sequence);
-/* The same for one whose check value is right, which then has been seen. */
-enum esp_replay_result esp_replay_accept(struct esp_replay *replay, uint64_t sequence);
+static inline enum esp_replay_result esp_replay_check(const struct esp_replay *replay,
+                                                      uint64_t sequence) {
+    if (replay->window == 0)
+        return ESP_REPLAY_NEW;
+    if (sequence == 0)
+        return ESP_REPLAY_ZERO;
+    if (sequence > replay->highest)
+        return ESP_REPLAY_NEW;
+    if (replay->highest - sequence >= replay->window)
+        return ESP_REPLAY_TOO_OLD;
+    return replay->seen[esp_replay_word(sequence)] & esp_replay_bit(sequence) ? ESP_REPLAY_SEEN
+                                                                              : ESP_REPLAY_NEW;
+}
+
+/* The window moves to a higher number: what it comes to is empty. For esp_replay_accept(). */
+void esp_replay_advance(struct esp_replay *replay, uint64_t sequence);
+
+/* As esp_replay_check(), for one whose check value is right, which then has been seen. */
+static inline enum esp_replay_result esp_replay_accept(struct esp_replay *replay,
+                                                       uint64_t sequence) {
+    enum esp_replay_result result = esp_replay_check(replay, sequence);
+
+    if (result != ESP_REPLAY_NEW)
+        return result;
+    if (sequence > replay->highest) {
+        if (sequence / ESP_REPLAY_WORD == replay->highest / ESP_REPLAY_WORD)
+            replay->highest = sequence;
+        else
+            esp_replay_advance(replay, sequence);
+    }
+    replay->seen[esp_replay_word(sequence)] |= esp_replay_bit(sequence);
+    return ESP_REPLAY_NEW;
+}

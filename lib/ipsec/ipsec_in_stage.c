@@ -149,6 +149,40 @@ static void find(struct worker *worker, struct burst *burst, struct esp_opening 
     opening->mask = found;
 }
 
+/* What most bursts are: plain packets of IPv4, all for one association of a tunnel. It, or NULL. */
+static struct ipsec_sa *find_usual(struct worker *worker, const struct burst *burst) {
+    enum { ADDRESSES = ETHER_HEADER + 12 };
+    const unsigned count = (unsigned)__builtin_popcountll(burst->mask);
+    struct rte_mbuf *first = burst->packets[0];
+    const uint8_t *frame = rte_pktmbuf_mtod(first, const uint8_t *);
+    uint64_t addresses;
+    struct ipsec_sa *sa;
+    uint32_t spi;
+
+    if (worker->burst_kind != BURST_PLAIN_IPV4 || !burst_is_dense(burst) ||
+        packet_meta(first)->l4_protocol != IPPROTO_ESP ||
+        first->data_len < ESP_AT_USUAL + ESP_HEADER)
+        return NULL;
+    addresses = load64(frame + ADDRESSES);
+    spi = load32(frame + ESP_AT_USUAL);
+    sa = atomic_load_explicit(&sa_buckets[IPSEC_IN][sa_bucket(spi)], memory_order_acquire);
+    while (sa && (sa->spi != spi || !is_for(sa, packet_meta(first), frame + ETHER_HEADER)))
+        sa = atomic_load_explicit(&sa->next, memory_order_acquire);
+    if (!sa || sa->flags != 0 || load32(sa->source) != (uint32_t)addresses ||
+        atomic_load_explicit(&sa->interface, memory_order_relaxed) != 0)
+        return NULL;
+    for (unsigned i = 0; i < count; i++) {
+        struct rte_mbuf *mbuf = burst->packets[i];
+
+        frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
+        if (unlikely(packet_meta(mbuf)->l4_protocol != IPPROTO_ESP ||
+                     !esp_open_is_usual(sa, mbuf) || load64(frame + ADDRESSES) != addresses ||
+                     load32(frame + ESP_AT_USUAL) != spi))
+            return NULL;
+    }
+    return sa;
+}
+
 /* --- policies --- */
 
 static void name_sets(const struct burst *burst, const struct esp_opening *opening,
@@ -165,7 +199,8 @@ static void name_sets(const struct burst *burst, const struct esp_opening *openi
 /* What was inside: it has to match a policy that names the association (section 5.2, step 4). */
 static void check_opened(struct worker *worker, struct burst *burst,
                          const struct esp_opening *opening) {
-    struct ipsec_policy *policy[BURST_MAX];
+    struct ipsec_policy *policy[BURST_MAX], *same_policy = NULL;
+    const struct ipsec_sa *same_sa = NULL;
     uint16_t sets[BURST_MAX];
     unsigned i;
 
@@ -174,14 +209,16 @@ static void check_opened(struct worker *worker, struct burst *burst,
     spd_look_up(worker, IPSEC_IN, burst, opening->mask, opening->tunnels ? sets : NULL, policy);
     BURST_FOREACH (i, opening->mask) {
         struct ipsec_sa *sa = opening->sa[i];
-        struct sa_tally *tally = &sa->tallies[worker->index];
 
-        if (likely(policy[i] && policy[i]->action == IPSEC_PROTECT &&
-                   policy_names(policy[i], sa))) {
+        if (likely(
+                (policy[i] == same_policy && sa == same_sa) ||
+                (policy[i] && policy[i]->action == IPSEC_PROTECT && policy_names(policy[i], sa)))) {
+            same_policy = policy[i];
+            same_sa = sa;
             policy[i]->tallies[worker->index].packets++;
             continue;
         }
-        tally->refused++;
+        sa->tallies[worker->index].refused++;
         drop(worker, burst, i, IN_NO_POLICY);
     }
 }
@@ -235,26 +272,38 @@ static void set_kind(struct worker *worker, const struct burst *burst,
         worker->burst_kind = opening->ipv6 ? BURST_PLAIN_IPV6 : BURST_PLAIN_IPV4;
 }
 
-static void ipsec_in_run(struct worker *worker, struct burst *burst) {
-    struct esp_opening opening;
+/* Takes packets out of ESP; `opening` says which were in it. */
+static void open_all(struct worker *worker, struct burst *burst, struct esp_opening *opening) {
+    struct ipsec_sa *sa = find_usual(worker, burst);
     unsigned i;
 
-    opening.mask = opening.all = opening.ipv4 = opening.ipv6 = opening.other = 0;
-    opening.tunnels = 0;
+    opening->mask = opening->all = opening->ipv4 = opening->ipv6 = opening->other = 0;
+    opening->tunnels = 0;
+    if (likely(sa != NULL)) {
+        opening->all = burst->mask;
+        esp_open_usual(worker, burst, (unsigned)__builtin_popcountll(burst->mask), sa, opening,
+                       &ipsec_in_stage.drops);
+        return;
+    }
     BURST_FOREACH (i, burst->mask) {
-        opening.at[i] = (uint16_t)esp_at(burst->packets[i]);
-        opening.mask |= (uint64_t)(opening.at[i] != 0) << i;
+        opening->at[i] = (uint16_t)esp_at(burst->packets[i]);
+        opening->mask |= (uint64_t)(opening->at[i] != 0) << i;
     }
-    if (opening.mask) {
-        find(worker, burst, &opening);
-        opening.all = opening.mask;
-    }
-    if (opening.mask) {
-        esp_open(worker, burst, &opening, &ipsec_in_stage.drops);
+    if (opening->mask)
+        find(worker, burst, opening);
+    opening->all = opening->mask;
+    if (opening->mask)
+        esp_open(worker, burst, opening, &ipsec_in_stage.drops);
+}
+
+static void ipsec_in_run(struct worker *worker, struct burst *burst) {
+    struct esp_opening opening;
+
+    open_all(worker, burst, &opening);
+    if (opening.all)
         set_kind(worker, burst, &opening);
-        if (opening.mask)
-            check_opened(worker, burst, &opening);
-    }
+    if (opening.mask)
+        check_opened(worker, burst, &opening);
     if (atomic_load_explicit(&ipsec_has_in_policies, memory_order_relaxed)) {
         uint64_t clear = burst->mask & ~opening.all & ~burst->dropped;
 

@@ -737,4 +737,60 @@ CASE(counters_of_associations) {
     contains(rpc("ipsec.sa.list", "{}"), "'idle':");
 }
 
+/* --- bursts --- */
+
+/* Whatever stands beside it, each packet is looked at for itself. */
+CASE(one_of_a_burst_is_another) {
+    struct frame *good = from_far();
+    struct esp_sa liar = in4, elsewhere = in4;
+    struct {
+        const struct frame *frame;
+        const char *reason;
+    } others[] = {
+        {NULL, "ipsec_in.wrong_source"},
+        {NULL, "ipsec_in.unknown_spi"},
+        {esp(&in4, good, .sequence = 1), "ipsec_in.replayed"},
+        {esp(&in4, good, .sequence = 2, .tos = 3), "ipsec_in.ecn_congestion"},
+        {esp(&in4, good, .sequence = 2, .trailer = "0102040304"), "ipsec_in.bad_padding"},
+        {esp(&in4, good, .sequence = 2, .trailer = "0102030904"), "ipsec_in.bad_padding"},
+        {esp(&in4, good, .sequence = 2, .trailer = "01020304"), "ipsec_in.bad_length"},
+        {esp(&in4, good, .sequence = 2, .next_header = 6), "ipsec_in.wrong_next_header"},
+    };
+
+    liar.source = OUTSIDE;
+    others[0].frame = esp(&liar, good, .sequence = 2);
+    elsewhere.spi++;
+    others[1].frame = esp(&elsewhere, good, .sequence = 2);
+    for (unsigned i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        apply("{}"); /* numbers begin anew */
+        start(with_sas(
+            text("%s, %s", sa_json(&out4, "out", ""), sa_json(&in4, "in", ", 'replay_window': 64")),
+            policies_of(SPI_OUT, SPI_IN)));
+        inject(WAN, esp(&in4, good, .sequence = 1));
+        inject(WAN, others[i].frame);
+        inject(WAN, esp(&in4, good, .sequence = 3));
+        expect(LAN, hop(good));
+        expect(LAN, hop(good));
+        expect_nothing(ANYWHERE);
+        expect_drop(others[i].reason, 1);
+    }
+}
+
+/* Two associations in a burst, and a policy for the packets of both that names one of them. */
+CASE(one_of_a_burst_has_no_policy) {
+    struct esp_sa second = in4;
+
+    second.spi = SPI_IN + 1;
+    start(with_sas(text("%s, %s, %s", sa_json(&out4, "out", ""), sa_json(&in4, "in", ""),
+                        sa_json(&second, "in", "")),
+                   policies_of(SPI_OUT, SPI_IN)));
+    inject(WAN, esp(&in4, from_far(), .sequence = 1));
+    inject(WAN, esp(&second, from_far(), .sequence = 1));
+    inject(WAN, esp(&in4, from_far(), .sequence = 2));
+    expect(LAN, hop(from_far()));
+    expect(LAN, hop(from_far()));
+    expect_nothing(ANYWHERE);
+    expect_drop("ipsec_in.no_policy", 1);
+}
+
 HARNESS_MAIN()
