@@ -314,6 +314,10 @@ static unsigned put_payload(const struct esp_sa *sa, const struct esp_fields *fi
                             uint8_t *out) {
     unsigned align = algorithm_of(sa)->align, pad;
 
+    if (fields->encrypted) {
+        memcpy(out, fields->encrypted, fields->encrypted_length);
+        return fields->encrypted_length;
+    }
     if (fields->payload)
         length = hex_bytes(fields->payload, out, BUFFER);
     else

@@ -37,6 +37,8 @@ struct esp_fields {
     int next_header;     /* 0: the right one */
     const char *payload; /* hexadecimal digits in the place of the inner packet; "" = nothing */
     const char *trailer; /* hexadecimal digits: padding, its length, and next header */
+    const uint8_t *encrypted; /* in the place of all that is encrypted, trailer included */
+    unsigned encrypted_length;
     unsigned udp_checksum; /* in the place of the right one; over IPv4 0 is the usual */
     unsigned vlan;         /* tag of the frame; 0 = untagged */
 };
