@@ -14,13 +14,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { AES_GCM_POWERS = 16 };
+enum { AES_GCM_POWERS = 16, AES_GCM_OWNER = 44 };
 
+/* A key that is used seldom is far away in memory. What a short packet needs of it therefore stands
+ * together: the low powers, the owner's, the round keys. */
 struct aes_gcm_key {
-    unsigned rounds; /* 10, 12 or 14 */
-    __m128i round[15];
     /* The hash key to the powers of 16 down to 1, and of each its two halves added up. */
-    __m128i power[AES_GCM_POWERS], folded[AES_GCM_POWERS];
+    __m128i folded[AES_GCM_POWERS], power[AES_GCM_POWERS];
+    unsigned rounds;              /* 10, 12 or 14 */
+    uint8_t owner[AES_GCM_OWNER]; /* for who keeps the key; never touched here */
+    __m128i round[15];
 };
 
 /* Is this faster here than the library? So where there is no AVX-512 for that to use. */
@@ -30,7 +33,8 @@ bool aes_gcm_is_faster(void);
  * are any and `wide` allows it. Before the first packet. Returns whether it did. */
 bool aes_gcm_init(bool wide);
 
-/* `round_keys`: rounds + 1 times 16 bytes, as the key expansion gives them. */
+/* For all of a key's life but `owner`. `round_keys`: rounds + 1 times 16 bytes, as the key
+ * expansion gives them. */
 void aes_gcm_prepare(struct aes_gcm_key *key, const uint8_t *round_keys, unsigned rounds);
 
 /* `aad_length`: at most 16. Up to 16 bytes behind the data are read, and written back as they were.

@@ -123,18 +123,24 @@ struct aes_schedule {
 } __rte_aligned(16);
 
 struct esp_key {
-    /* What each packet needs comes first. */
-    uint64_t first_iv; /* of the counter modes: random */
-    uint8_t salt[SALT];
-    struct esp_sizes sizes;
-    uint8_t key_length;
-    bool esn, has_own_gcm;
-    enum kind kind;
-    IMB_HASH_ALG hash;
-    struct aes_gcm_key own_gcm; /* GCM, where that is faster */
-    struct gcm_key_data gcm;    /* GCM and GMAC; asks for an alignment of 64 */
-    struct aes_schedule aes;    /* CBC and CTR */
-    struct aes_schedule iv;     /* what makes initialization vectors of CBC unpredictable */
+    union {
+        struct aes_gcm_key own_gcm; /* GCM, where that is faster */
+        struct {
+            uint8_t before[offsetof(struct aes_gcm_key, owner)];
+            /* What each packet needs, in `owner`. */
+            uint8_t salt[SALT];
+            uint64_t first_iv; /* of the counter modes: random */
+            struct esp_sizes sizes;
+            uint8_t key_length;
+            bool esn, has_own_gcm;
+            enum kind kind;
+            IMB_HASH_ALG hash;
+            uint8_t behind;
+        };
+    };
+    struct gcm_key_data gcm; /* GCM and GMAC; asks for an alignment of 64 */
+    struct aes_schedule aes; /* CBC and CTR */
+    struct aes_schedule iv;  /* what makes initialization vectors of CBC unpredictable */
     uint8_t inner[HMAC_STATE_MAX], outer[HMAC_STATE_MAX]; /* of the HMAC */
     uint8_t chacha[32];
     aes_gcm_enc_dec_t gcm_encrypt, gcm_decrypt;
@@ -142,6 +148,10 @@ struct esp_key {
     aes_gmac_update_t gmac_update;
     aes_gmac_finalize_t gmac_finalize;
 } __rte_aligned(64);
+
+_Static_assert(offsetof(struct esp_key, behind) <=
+                   offsetof(struct aes_gcm_key, owner) + AES_GCM_OWNER,
+               "what each packet needs fits where aes_gcm leaves room");
 
 static struct slab keys = {.size = sizeof(struct esp_key)};
 
@@ -305,16 +315,12 @@ void esp_key_free(struct esp_key *key) {
 }
 
 void esp_key_prefetch(const struct esp_key *key) {
-    enum { SHORT_POWERS = 6 * AES_BLOCK, LINE = 64 };
-    const char *powers = (const char *)(key->own_gcm.power + AES_GCM_POWERS) - SHORT_POWERS;
-    const char *folded = (const char *)(key->own_gcm.folded + AES_GCM_POWERS) - SHORT_POWERS;
+    enum { SHORT_POWERS = 6 };
+    const char *from = (const char *)&key->own_gcm.power[AES_GCM_POWERS - SHORT_POWERS];
 
-    for (const char *at = (const char *)key; at < (const char *)&key->own_gcm.round[11]; at += LINE)
+    for (const char *at = from; at < (const char *)&key->own_gcm.round[11];
+         at += RTE_CACHE_LINE_SIZE)
         rte_prefetch0(at);
-    rte_prefetch0(powers);
-    rte_prefetch0(powers + LINE);
-    rte_prefetch0(folded);
-    rte_prefetch0(folded + LINE);
 }
 
 struct esp_sizes esp_key_sizes(const struct esp_key *key) {

@@ -235,7 +235,7 @@ static enum esp_seal_reason wrap(struct worker *worker, struct esp_sealing *pack
     uint16_t type = ipv6 ? RTE_BE16(RTE_ETHER_TYPE_IPV6) : RTE_BE16(RTE_ETHER_TYPE_IPV4);
     uint8_t *frame, *esp;
 
-    if (unlikely(sequence > sa->sequence_last))
+    if (unlikely(sequence > sa->tallies[0].sequence_last))
         return ESP_SEAL_SEQUENCE;
     if (unlikely(!measure(mbuf, sa, wrapping)))
         return ESP_SEAL_MODE;
@@ -380,14 +380,15 @@ static bool is_usual(const struct ipsec_sa *sa) {
 /* The number before the first of `packets`. Nothing is taken any more when they are used up, so
  * that the counter itself never comes to its end. */
 static uint64_t take_numbers(struct ipsec_sa *sa, unsigned packets) {
-    const uint64_t last = atomic_load_explicit(&sa->sequence, memory_order_relaxed);
+    struct sa_tally *numbers = &sa->tallies[0];
+    const uint64_t last = atomic_load_explicit(&numbers->sequence, memory_order_relaxed);
 
-    if (unlikely(last >= sa->sequence_last))
-        return sa->sequence_last;
+    if (unlikely(last >= numbers->sequence_last))
+        return numbers->sequence_last;
     if (unlikely(ipsec_shared))
-        return atomic_fetch_add_explicit(&sa->sequence, packets, memory_order_relaxed);
+        return atomic_fetch_add_explicit(&numbers->sequence, packets, memory_order_relaxed);
     /* A worker alone needs no locked instruction, which would wait for all memory before it. */
-    atomic_store_explicit(&sa->sequence, last + packets, memory_order_relaxed);
+    atomic_store_explicit(&numbers->sequence, last + packets, memory_order_relaxed);
     return last;
 }
 
@@ -398,8 +399,8 @@ bool esp_seal_usual(struct worker *worker, struct rte_mbuf *const *mbufs, unsign
     struct run run;
 
     /* Short of the end by more than all workers can take at once. */
-    if (!is_usual(sa) || sa->sequence_last - WORKERS_MAX * ESP_SEAL_MAX <=
-                             atomic_load_explicit(&sa->sequence, memory_order_relaxed))
+    if (!is_usual(sa) || sa->tallies[0].sequence_last - WORKERS_MAX * ESP_SEAL_MAX <=
+                             atomic_load_explicit(&sa->tallies[0].sequence, memory_order_relaxed))
         return false;
     sequence = take_numbers(sa, packets);
     begin_run(&run, sa, next_hop);
@@ -425,7 +426,7 @@ static unsigned seal_run(struct worker *worker, struct esp_sealing *packets, uns
         last++;
     begin_run(&run, sa, packets[first].next_hop);
     sequence = take_numbers(sa, last - first);
-    usual = is_usual(sa) && sequence < sa->sequence_last - (last - first);
+    usual = is_usual(sa) && sequence < sa->tallies[0].sequence_last - (last - first);
     for (i = first; i < last; i++) {
         struct esp_sealing *packet = &packets[i];
         struct wrapping wrapping = {0};

@@ -749,12 +749,11 @@ static void commit_policies(const struct ipsec_config *after) {
     struct ipsec_policy *cursor = NULL;
 
     for (unsigned i = 0; i < prepared.policy_count; i++) {
-        const struct ipsec_policy *like = policy_like(&after->policies[i], &cursor);
+        struct ipsec_policy *like = policy_like(&after->policies[i], &cursor);
 
         prepared.policies[i]->settings.vrf = (uint16_t)vrf_by_name(after->policies[i].names.vrf);
-        if (like)
-            memcpy(prepared.policies[i]->tallies, like->tallies,
-                   workers_count() * sizeof(*like->tallies));
+        for (unsigned k = 0; like && k < workers_count(); k++)
+            *policy_tally(prepared.policies[i], k) = *policy_tally(like, k);
     }
     policy_delete_of(IPSEC_OF_CONFIG);
     for (unsigned i = 0; i < prepared.policy_count; i++) {

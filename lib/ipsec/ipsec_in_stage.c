@@ -108,8 +108,16 @@ static inline unsigned esp_at(struct rte_mbuf *mbuf) {
                : 0;
 }
 
+/* Of many associations each is far away in memory. */
+static void fetch(const struct worker *worker, const struct ipsec_sa *sa) {
+    rte_prefetch0(&sa->lock);
+    rte_prefetch0(&sa->tallies[worker->index]);
+    esp_key_prefetch(sa->key);
+}
+
 static void find(struct worker *worker, struct burst *burst, struct esp_opening *opening) {
     struct ipsec_sa *_Atomic *bucket[BURST_MAX];
+    const struct ipsec_sa *fetched = NULL;
     uint64_t found = 0;
     unsigned i;
 
@@ -139,8 +147,9 @@ static void find(struct worker *worker, struct burst *burst, struct esp_opening 
         opening->sa[i] = sa;
         if (sa) {
             found |= UINT64_C(1) << i;
-            rte_prefetch0(&sa->replay);
-            rte_prefetch0(sa->key);
+            if (sa != fetched)
+                fetch(worker, sa);
+            fetched = sa;
         } else if (meta->l4_protocol == IPPROTO_ESP && is_ours(mbuf)) {
             drop(worker, burst, i,
                  meta->flags & PACKET_FRAGMENT ? (unsigned)ESP_OPEN_FRAGMENT : IN_UNKNOWN_SPI);
@@ -215,7 +224,7 @@ static void check_opened(struct worker *worker, struct burst *burst,
                 (policy[i] && policy[i]->action == IPSEC_PROTECT && policy_names(policy[i], sa)))) {
             same_policy = policy[i];
             same_sa = sa;
-            policy[i]->tallies[worker->index].packets++;
+            policy_tally(policy[i], worker->index)->packets++;
             continue;
         }
         sa->tallies[worker->index].refused++;
@@ -234,7 +243,7 @@ static void check_clear(struct worker *worker, struct burst *burst, uint64_t mas
 
         if (likely(!policy[i]) || spd_is_exempt(mbuf) || (spd_is_ike(mbuf) && is_ours(mbuf)))
             continue;
-        policy[i]->tallies[worker->index].packets++;
+        policy_tally(policy[i], worker->index)->packets++;
         if (policy[i]->action == IPSEC_PROTECT)
             drop(worker, burst, i, IN_UNPROTECTED);
         else if (policy[i]->action == IPSEC_DISCARD)

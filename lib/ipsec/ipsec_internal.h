@@ -31,9 +31,20 @@ enum {
     ESP_TRAILER = 2,    /* pad length and next header */
 };
 
-/* A worker's own. */
+/* A worker's own, but for the numbers of an outbound association, which stand in the first worker's
+ * since that has no use for the rest: packets of many associations wait for memory, so each line of
+ * it counts. */
 struct sa_tally {
-    uint64_t packets, bytes, replayed, too_old, failed, malformed, refused, last_used;
+    uint64_t packets, bytes, last_used;
+    union {
+        struct {
+            uint64_t replayed, too_old, failed, malformed, refused;
+        };
+        struct {
+            _Atomic uint64_t sequence; /* the number sent last */
+            uint64_t sequence_last;    /* the highest number there is */
+        };
+    };
 } __rte_cache_aligned;
 _Static_assert(sizeof(struct sa_tally) == 64, "one cache line");
 
@@ -54,11 +65,7 @@ struct ipsec_sa {
     uint8_t header[SA_HEADER_MAX];
     uint8_t destination6[16];
     uint8_t source[16];            /* of packets that come in; IPv4: the first four bytes */
-    uint64_t sequence_last;        /* the highest number there is */
     struct ipsec_sa *_Atomic next; /* in the same bucket */
-    struct sa_tally *tallies;      /* one per worker, behind this */
-
-    _Atomic uint64_t sequence __rte_cache_aligned; /* the number sent last */
 
     rte_spinlock_t lock __rte_cache_aligned; /* of the window, held for a few instructions */
     struct esp_replay replay;
@@ -68,6 +75,8 @@ struct ipsec_sa {
     enum ipsec_owner owner;
     uint64_t created;
     struct ipsec_sa *listed_next, *listed_before;
+
+    struct sa_tally tallies[]; /* one per worker */
 } __rte_cache_aligned;
 
 enum { SA_BUCKETS = 1 << 15 };
@@ -79,15 +88,20 @@ static inline uint32_t sa_bucket(uint32_t spi) {
 
 /* --- policies --- */
 
+extern bool ipsec_shared; /* there are several workers */
+
 struct policy_tally {
     uint64_t packets, without_sa;
-    uint64_t reserved[6];
+};
+
+struct policy_tally_line {
+    struct policy_tally tally;
 } __rte_cache_aligned;
 
 struct ipsec_policy {
     enum ipsec_action action;
-    struct ipsec_sa *_Atomic sa;  /* outbound: what it protects with now; NULL = none */
-    struct policy_tally *tallies; /* one per worker, behind this */
+    struct ipsec_sa *_Atomic sa; /* outbound: what it protects with now; NULL = none */
+    struct policy_tally alone;   /* of the only worker, in a line that it reads anyway */
 
     /* The control thread's. */
     struct ipsec_policy_settings settings;
@@ -96,7 +110,13 @@ struct ipsec_policy {
     uint64_t serial;   /* in the order they were added */
     unsigned position; /* in the order they decide in */
     struct ipsec_policy *deleted_next;
+
+    struct policy_tally_line lines[]; /* one per worker, if there are several */
 } __rte_cache_aligned;
+
+static inline struct policy_tally *policy_tally(struct ipsec_policy *policy, unsigned worker) {
+    return likely(!ipsec_shared) ? &policy->alone : &policy->lines[worker].tally;
+}
 
 /* Is this association one of those that the policy protects with? */
 static inline bool policy_names(const struct ipsec_policy *policy, const struct ipsec_sa *sa) {
@@ -171,7 +191,6 @@ struct ipsec_worker {
     uint8_t *scratch; /* IPSEC_SCRATCH bytes, for packets in several buffers */
 };
 extern struct ipsec_worker ipsec_workers[WORKERS_MAX];
-extern bool ipsec_shared;            /* there are several workers */
 extern _Atomic uint64_t ipsec_clock; /* event_now(), turned by the control thread once a second */
 
 /* There are tunnel interfaces. */

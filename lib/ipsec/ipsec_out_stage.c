@@ -105,7 +105,8 @@ static void fetch(struct worker *worker, struct ipsec_policy *const *policy, uin
     BURST_FOREACH (i, mask) {
         if (!policy[i])
             continue;
-        rte_prefetch0(&policy[i]->tallies[worker->index]);
+        if (unlikely(ipsec_shared))
+            rte_prefetch0(policy_tally(policy[i], worker->index));
         rte_prefetch0(atomic_load_explicit(&policy[i]->sa, memory_order_relaxed));
     }
     BURST_FOREACH (i, mask) {
@@ -114,9 +115,11 @@ static void fetch(struct worker *worker, struct ipsec_policy *const *policy, uin
 
         if (!sa)
             continue;
-        rte_prefetch0((const char *)sa + RTE_CACHE_LINE_SIZE);
-        rte_prefetch0(&sa->sequence);
-        rte_prefetch0(&sa->tallies[worker->index]);
+        rte_prefetch0(&sa->tallies[0]);
+        if (unlikely(ipsec_shared))
+            rte_prefetch0(&sa->tallies[worker->index]);
+        if (sa->flags & SA_IPV6)
+            rte_prefetch0((const char *)sa + RTE_CACHE_LINE_SIZE);
         esp_key_prefetch(sa->key);
     }
 }
@@ -139,7 +142,7 @@ static uint64_t decide(struct worker *worker, struct burst *burst, uint64_t mask
         } else if (!policy[i] || unlikely(is_for_router(packet_meta(mbuf)) || is_exempt(mbuf))) {
             continue;
         }
-        tally = &policy[i]->tallies[worker->index];
+        tally = policy_tally(policy[i], worker->index);
         tally->packets++;
         if (unlikely(policy[i]->action == IPSEC_DISCARD)) {
             drop(worker, burst, i, OUT_DISCARDED);
@@ -469,7 +472,7 @@ static unsigned seal_usual(struct worker *worker, struct burst *burst,
     }
     if (usual == 0 || !esp_seal_usual(worker, burst->packets, usual, first.sa, first.next_hop))
         return 0;
-    policy[0]->tallies[worker->index].packets += usual;
+    policy_tally(policy[0], worker->index)->packets += usual;
     if (unlikely(first.tunnel != 0))
         count_tunnel(worker, first.tunnel, usual, bytes);
     return usual;

@@ -119,13 +119,12 @@ struct ipsec_sa *sa_create(const struct ipsec_sa_settings *settings) {
         errno = EINVAL;
         return NULL;
     }
-    slab.size = sizeof(*sa) + workers_count() * sizeof(*sa->tallies);
+    slab.size = sizeof(*sa) + workers_count() * sizeof(sa->tallies[0]);
     sa = slab_take(&slab);
     if (!sa) {
         errno = ENOMEM;
         return NULL;
     }
-    sa->tallies = (struct sa_tally *)(sa + 1);
     sa->key = esp_key_create(settings->cipher, settings->key, settings->auth, settings->auth_key,
                              settings->icv, settings->esn);
     if (!sa->key) {
@@ -152,9 +151,11 @@ struct ipsec_sa *sa_create(const struct ipsec_sa_settings *settings) {
         sa->destination = ip4_host_order(&settings->destination);
     memcpy(sa->source, settings->source.bytes, sizeof(sa->source));
     make_header(sa);
-    /* Short of the end by more than all workers can take at once. */
-    sa->sequence_last = settings->esn ? UINT64_MAX - UINT16_MAX : UINT32_MAX;
-    atomic_init(&sa->sequence, settings->sequence);
+    if (settings->direction == IPSEC_OUT) {
+        /* Short of the end by more than all workers can take at once. */
+        sa->tallies[0].sequence_last = settings->esn ? UINT64_MAX - UINT16_MAX : UINT32_MAX;
+        atomic_init(&sa->tallies[0].sequence, settings->sequence);
+    }
     rte_spinlock_init(&sa->lock);
     esp_replay_init(&sa->replay, settings->replay_window, settings->esn, settings->sequence);
     return sa;
@@ -286,8 +287,8 @@ uint64_t ipsec_sa_created(const struct ipsec_sa *sa) {
 
 uint64_t ipsec_sa_sequence(const struct ipsec_sa *sa) {
     return sa->settings.direction == IPSEC_OUT
-               ? RTE_MIN(atomic_load_explicit(&sa->sequence, memory_order_relaxed),
-                         sa->sequence_last)
+               ? RTE_MIN(atomic_load_explicit(&sa->tallies[0].sequence, memory_order_relaxed),
+                         sa->tallies[0].sequence_last)
                : __atomic_load_n(&sa->replay.highest, __ATOMIC_RELAXED);
 }
 
@@ -302,12 +303,14 @@ void ipsec_sa_counters(const struct ipsec_sa *sa, struct ipsec_sa_counters *out)
 
         add_up(&out->packets, &tally->packets);
         add_up(&out->bytes, &tally->bytes);
+        out->last_used =
+            RTE_MAX(out->last_used, __atomic_load_n(&tally->last_used, __ATOMIC_RELAXED));
+        if (sa->settings.direction == IPSEC_OUT)
+            continue;
         add_up(&out->replayed, &tally->replayed);
         add_up(&out->too_old, &tally->too_old);
         add_up(&out->failed, &tally->failed);
         add_up(&out->malformed, &tally->malformed);
         add_up(&out->refused, &tally->refused);
-        out->last_used =
-            RTE_MAX(out->last_used, __atomic_load_n(&tally->last_used, __ATOMIC_RELAXED));
     }
 }

@@ -115,11 +115,10 @@ void ipsec_policy_prefer(struct ipsec_policy *policy, uint32_t spi) {
 struct ipsec_policy *policy_create(const struct ipsec_policy_settings *settings) {
     struct ipsec_policy *policy;
 
-    slab.size = sizeof(*policy) + workers_count() * sizeof(*policy->tallies);
+    slab.size = sizeof(*policy) + (ipsec_shared ? workers_count() : 0) * sizeof(policy->lines[0]);
     policy = slab_take(&slab);
     if (!policy)
         return NULL;
-    policy->tallies = (struct policy_tally *)(policy + 1);
     policy->settings = *settings;
     policy->action = settings->action;
     return policy;
@@ -197,7 +196,8 @@ enum ipsec_owner ipsec_policy_owner(const struct ipsec_policy *policy) {
 void ipsec_policy_counters(const struct ipsec_policy *policy, struct ipsec_policy_counters *out) {
     *out = (struct ipsec_policy_counters){0};
     for (unsigned i = 0; i < workers_count(); i++) {
-        const struct policy_tally *tally = &policy->tallies[i];
+        const struct policy_tally *tally =
+            policy_tally((struct ipsec_policy *)(uintptr_t)policy, i);
 
         out->packets += __atomic_load_n(&tally->packets, __ATOMIC_RELAXED);
         out->without_sa += __atomic_load_n(&tally->without_sa, __ATOMIC_RELAXED);
