@@ -124,6 +124,8 @@ CASE(a_hundred_applies_lose_nothing) {
         let_pass(50);
     }
     end_traffic();
+    apply(standard); /* what comes and goes has nothing more to say (MLD, up to a second later) */
+    let_pass(1500);
     discard(ANYWHERE);
     forget_drops();
 }
