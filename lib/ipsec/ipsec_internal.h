@@ -136,8 +136,9 @@ static inline uint16_t spd_set_of_tunnel(uint16_t interface) {
 
 /* The policies of one set and direction, in the order they decide in. Replaced whole. */
 struct spd {
-    struct firewall_ruleset *rules; /* rule n selects for policy n */
-    uint32_t generation;            /* of caches */
+    struct firewall_ruleset *rules;     /* rule n selects for policy n */
+    struct firewall_ruleset *fragments; /* the same for later fragments; NULL: no difference */
+    uint32_t generation;                /* of caches */
     uint32_t count;
     bool ports; /* some policy of IPv4 looks at ports: then the cache has to as well */
     struct ipsec_policy *policies[];

@@ -227,6 +227,7 @@ static void free_spd(struct spd *spd) {
     if (!spd)
         return;
     firewall_ruleset_free(spd->rules);
+    firewall_ruleset_free(spd->fragments);
     free(spd);
 }
 
@@ -266,21 +267,26 @@ static bool looks_at_ports(const struct ipsec_selector *selector) {
     return !is_any_port(selector->source_port) || !is_any_port(selector->destination_port);
 }
 
-static bool make_rule(const struct ipsec_selector *selector, struct firewall_rule *rule) {
+static bool make_rule(const struct ipsec_policy *policy, bool fragments,
+                      struct firewall_rule *rule) {
+    const struct ipsec_selector *selector = &policy->settings.selector;
     const uint16_t protocol[2] = {selector->protocol, selector->protocol};
+    const bool ports = looks_at_ports(selector);
 
-    rule->enabled = true;
+    /* A later fragment has no ports, but may belong to a packet that had the right ones. In doubt
+     * it is protected or discarded, and does not pass in the clear (RFC 4301 section 7). */
+    rule->enabled = !(fragments && ports && policy->action == IPSEC_BYPASS);
     rule->family = selector->source.address.family;
     return one_prefix(&rule->source, &selector->source) &&
            one_prefix(&rule->destination, &selector->destination) &&
            one_range(&rule->protocols, protocol, selector->protocol == 0) &&
            one_range(&rule->source_ports, selector->source_port,
-                     is_any_port(selector->source_port)) &&
+                     fragments || is_any_port(selector->source_port)) &&
            one_range(&rule->destination_ports, selector->destination_port,
-                     is_any_port(selector->destination_port));
+                     fragments || is_any_port(selector->destination_port));
 }
 
-static int compile(struct spd *spd) {
+static int compile_rules(const struct spd *spd, bool fragments, struct firewall_ruleset **out) {
     struct firewall_rules rules = {.count = spd->count};
     struct firewall_slots slots = {0};
     int error = -ENOMEM;
@@ -288,17 +294,27 @@ static int compile(struct spd *spd) {
 
     rules.list = calloc(spd->count, sizeof(*rules.list));
     good = rules.list != NULL;
-    for (unsigned i = 0; good && i < spd->count; i++) {
-        const struct ipsec_selector *selector = &spd->policies[i]->settings.selector;
-
-        good = make_rule(selector, &rules.list[i]);
-        spd->ports |= selector->source.address.family == AF_INET && looks_at_ports(selector);
-    }
+    for (unsigned i = 0; good && i < spd->count; i++)
+        good = make_rule(spd->policies[i], fragments, &rules.list[i]);
     if (good)
-        error = firewall_ruleset_make(&rules, &slots, 1, &spd->rules);
+        error = firewall_ruleset_make(&rules, &slots, 1, out);
     if (rules.list)
         firewall_rules_free(&rules);
     return error;
+}
+
+static int compile(struct spd *spd) {
+    bool ports = false;
+    int error;
+
+    for (unsigned i = 0; i < spd->count; i++) {
+        const struct ipsec_selector *selector = &spd->policies[i]->settings.selector;
+
+        ports |= looks_at_ports(selector);
+        spd->ports |= selector->source.address.family == AF_INET && looks_at_ports(selector);
+    }
+    error = compile_rules(spd, false, &spd->rules);
+    return error || !ports ? error : compile_rules(spd, true, &spd->fragments);
 }
 
 /* A policy of a tunnel interface that is not there waits for it. */
@@ -427,7 +443,7 @@ static bool has_ports(uint8_t protocol) {
 }
 
 /* Both ports as they stand there; of ICMP its type and code, as destination. Zero where there are
- * none: a later fragment matches policies for any port only (RFC 4301 section 7). */
+ * none. */
 static inline uint32_t ports_of(const struct rte_mbuf *mbuf, const struct packet_meta *meta) {
     const uint8_t *transport = rte_pktmbuf_mtod_offset((struct rte_mbuf *)(uintptr_t)mbuf,
                                                        const uint8_t *, meta->l4_offset);
@@ -480,8 +496,9 @@ static void describe(struct rte_mbuf *mbuf, struct firewall_packet *out) {
     }
 }
 
-static void classify(const struct spd *spd, struct rte_mbuf *const *packets, uint64_t mask,
-                     struct flow_of_packet *flows, struct ipsec_policy **out) {
+static void classify_by(const struct spd *spd, const struct firewall_ruleset *rules,
+                        struct rte_mbuf *const *packets, uint64_t mask,
+                        struct flow_of_packet *flows, struct ipsec_policy **out) {
     struct firewall_packet described[BURST_MAX];
     uint32_t numbers[BURST_MAX];
     uint8_t index[BURST_MAX];
@@ -491,7 +508,9 @@ static void classify(const struct spd *spd, struct rte_mbuf *const *packets, uin
         describe(packets[i], &described[n]);
         index[n++] = (uint8_t)i;
     }
-    firewall_classify(spd->rules, described, n, numbers);
+    if (n == 0)
+        return;
+    firewall_classify(rules, described, n, numbers);
     for (unsigned k = 0; k < n; k++) {
         struct flow_of_packet *flow = &flows[index[k]];
         bool found = numbers[k] < spd->count;
@@ -503,6 +522,20 @@ static void classify(const struct spd *spd, struct rte_mbuf *const *packets, uin
                                                .generation = spd->generation,
                                                .policy = found ? (int32_t)numbers[k] : NOT_FOUND};
     }
+}
+
+static void classify(const struct spd *spd, struct rte_mbuf *const *packets, uint64_t mask,
+                     struct flow_of_packet *flows, struct ipsec_policy **out) {
+    uint64_t later = 0;
+    unsigned i;
+
+    if (spd->fragments) {
+        BURST_FOREACH (i, mask)
+            later |= (uint64_t)((packet_meta(packets[i])->flags & PACKET_LATER_FRAGMENT) != 0) << i;
+    }
+    if (unlikely(later))
+        classify_by(spd, spd->fragments, packets, later, flows, out);
+    classify_by(spd, spd->rules, packets, mask & ~later, flows, out);
 }
 
 /* All are of the set of `spd`. */

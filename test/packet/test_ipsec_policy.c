@@ -101,7 +101,8 @@ CASE(ports_inbound) {
     passes(WAN, LAN, between(FAR ":2001", INSIDE ":1000"));
 }
 
-/* Only the first fragment has ports; RFC 4301 section 7: the others match policies for any. */
+/* Only the first fragment has ports. What the others may belong to is not let out in the clear,
+ * nor in. */
 CASE(later_fragments) {
     struct frame *whole = to_far(.size = 1000);
     struct frame *back = from_far(.size = 1000);
@@ -115,9 +116,25 @@ CASE(later_fragments) {
     start(with_policies("{'direction': 'out', 'destination': '10.9.0.0/16', 'protocol': 'udp',"
                         " 'destination_port': 2000, 'action': 'protect', 'spi': 4096},"
                         "{'direction': 'out', 'destination': '10.9.0.0/16', 'action': 'discard',"
-                        " 'priority': 1}"));
+                        " 'priority': 1},"
+                        "{'direction': 'in', 'source': '10.9.0.0/16', 'protocol': 'udp',"
+                        " 'source_port': 2000, 'action': 'protect', 'spi': 8192}"));
     goes_out(&out4, fragment4(whole, 0, 512), .sequence = 3);
-    is_dropped(LAN, fragment4(whole, 512, 496), "ipsec_out.discarded");
+    goes_out(&out4, fragment4(whole, 512, 496), .sequence = 4);
+    comes_in(&in4, fragment4(back, 0, 512), .sequence = 3);
+    comes_in(&in4, fragment4(back, 512, 496), .sequence = 4);
+    is_dropped(WAN, fragment4(back, 512, 496), "ipsec_in.unprotected");
+    /* Of another protocol. */
+    is_dropped(LAN,
+               fragment4(icmp4_echo(.source = INSIDE, .destination = FAR, .size = 1000), 512, 496),
+               "ipsec_out.discarded");
+    /* A port that may pass does not say that for fragments. */
+    start(with_policies("{'direction': 'out', 'destination': '10.9.0.0/16', 'protocol': 'udp',"
+                        " 'destination_port': 2000, 'action': 'bypass'},"
+                        "{'direction': 'out', 'destination': '10.9.0.0/16', 'action': 'protect',"
+                        " 'spi': 4096, 'priority': 1}"));
+    passes(LAN, WAN, fragment4(whole, 0, 512));
+    goes_out(&out4, fragment4(whole, 512, 496), .sequence = 5);
 }
 
 CASE(extension_headers) {
