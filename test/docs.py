@@ -40,6 +40,7 @@ KEYS = [
     ("decode_static", "Static NAT", "nat_static"),
     ("decode_nptv6", "NPTv6", "nat_nptv6"),
     ("decode_nat64", "NAT64 rules", "nat_nat64"),
+    ("decode_nat64_static", "Static bindings of NAT64", "nat_nat64_static"),
     ("decode_ipsec", "IPsec", "ipsec"),
     ("decode_ike", "IKE", "ipsec_ike"),
     ("ipsec_decode_sa", "Security associations", "ipsec_sa"),

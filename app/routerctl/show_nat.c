@@ -152,10 +152,55 @@ static void show_nptv6(struct session *session, const json_t *rules) {
     table_end(table, stdout, session->colour);
 }
 
+/* "203.0.113.2:8080 tcp", "203.0.113.2:6000-6099 udp", "203.0.113.9" */
+static void outside_cell(struct table *table, const json_t *fixed) {
+    const char *outside = field_text(fixed, "outside");
+
+    if (outside[0] == '\0')
+        table_coloured(table, TABLE_RED, "no address");
+    else if (json_is_integer(json_object_get(fixed, "port_first")))
+        table_cell(table, "%s:%s %s", outside, ports_text(fixed).text,
+                   field_text(fixed, "protocol"));
+    else
+        table_cell(table, "%s", outside);
+}
+
+static void show_bindings(struct session *session, const json_t *rules) {
+    static const struct table_column columns[] = {
+        {"NAT64 RULE", TABLE_LEFT}, {"OUTSIDE", TABLE_LEFT}, {"INSIDE", TABLE_LEFT}};
+    struct table *table = TABLE_NEW(columns);
+    json_t *rule, *fixed;
+    size_t i, n;
+
+    json_array_foreach (rules, i, rule) {
+        json_array_foreach (json_object_get(rule, "static"), n, fixed) {
+            table_cell(table, "%s", field_text(rule, "name"));
+            outside_cell(table, fixed);
+            if (json_is_integer(json_object_get(fixed, "inside_port")))
+                table_cell(table, "[%s]:%.0f", field_text(fixed, "inside"),
+                           field_real(fixed, "inside_port"));
+            else
+                table_cell(table, "%s", field_text(fixed, "inside"));
+        }
+    }
+    table_end(table, stdout, session->colour);
+}
+
+static bool any_binding(const json_t *rules) {
+    json_t *rule;
+    size_t i;
+
+    json_array_foreach (rules, i, rule) {
+        if (json_array_size(json_object_get(rule, "static")) > 0)
+            return true;
+    }
+    return false;
+}
+
 static void show_nat64(struct session *session, const json_t *rules) {
     static const struct table_column columns[] = {
-        {"NAT64 RULE", TABLE_LEFT}, {"PREFIX", TABLE_LEFT},   {"OUT", TABLE_LEFT},
-        {"TO", TABLE_LEFT},         {"PORTS", TABLE_LEFT},    {"MAPPING", TABLE_LEFT},
+        {"NAT64 RULE", TABLE_LEFT}, {"PREFIX", TABLE_LEFT}, {"OUT", TABLE_LEFT},
+        {"TO", TABLE_LEFT},         {"PORTS", TABLE_LEFT},  {"MAPPING", TABLE_LEFT},
         {"FILTERING", TABLE_LEFT}};
     struct table *table = TABLE_NEW(columns);
     json_t *rule;
@@ -167,6 +212,10 @@ static void show_nat64(struct session *session, const json_t *rules) {
         pool_cells(table, rule, 2);
     }
     table_end(table, stdout, session->colour);
+    if (any_binding(rules)) {
+        putchar('\n');
+        show_bindings(session, rules);
+    }
 }
 
 void show_nat(struct session *session, const struct match *match, const void *result) {

@@ -56,12 +56,25 @@ static void describe_ports(const struct session *session, bool ipv6, uint16_t so
     out->destination_port = destination_port;
 }
 
+/* NAT64 from the IPv4 side: the packet as the inside host saw it, whose answers tell. */
+static void describe_as_ipv6(const struct session *session, const struct flow *backward,
+                             struct firewall_packet *out) {
+    const struct flow_key6 *answers = &backward->key6;
+
+    if (out->protocol == IPPROTO_ICMP)
+        out->protocol = IPPROTO_ICMPV6;
+    out->ipv6 = true;
+    memcpy(out->source, answers->destination, 16);
+    memcpy(out->destination, answers->source, 16);
+    describe_ports(session, true, answers->destination_port, answers->source_port, out);
+}
+
 /* The first packet as the stage saw it: source as it came in, destination translated, which is what
  * answers come from. */
 static void describe(uint32_t number, const struct session *session,
                      const struct firewall_interfaces *interfaces, struct firewall_packet *out) {
     const struct flow *forward = &session_flows[number * 2];
-    /* With another version of IP behind it, the firewall sees the packet as it came in. */
+    /* Of NAT64 from the IPv6 side the firewall sees the packet as it came in. */
     const struct flow *backward =
         forward->flags & FLOW_OTHER_FAMILY ? NULL : &session_flows[number * 2 + 1];
     const bool ipv6 = forward->flags & FLOW_IPV6;
@@ -74,18 +87,18 @@ static void describe(uint32_t number, const struct session *session,
                    ? RTE_BE16(FIREWALL_SLOT_ROUTER)
                    : interfaces->slot[session->out_interface % INTERFACES_MAX];
     out->dscp = session->traffic_class >> 2;
-    if (ipv6) {
+    if (!ipv6 && !backward) {
+        describe_as_ipv6(session, &session_flows[number * 2 + 1], out);
+    } else if (ipv6) {
         memcpy(out->source, forward->key6.source, 16);
         memcpy(out->destination, backward ? backward->key6.source : forward->key6.destination, 16);
         describe_ports(session, true, forward->key6.source_port,
-                       backward ? backward->key6.source_port : forward->key6.destination_port,
-                       out);
+                       backward ? backward->key6.source_port : forward->key6.destination_port, out);
     } else {
         memcpy(out->source, &forward->key4.source, 4);
         memcpy(out->destination, backward ? &backward->key4.source : &forward->key4.destination, 4);
         describe_ports(session, false, forward->key4.source_port,
-                       backward ? backward->key4.source_port : forward->key4.destination_port,
-                       out);
+                       backward ? backward->key4.source_port : forward->key4.destination_port, out);
     }
 }
 

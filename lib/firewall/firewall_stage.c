@@ -19,6 +19,8 @@
 #include "l3/next_hop.h"
 #include "session/session.h"
 
+enum { ICMP6_ECHO_REQUEST = 128 };
+
 enum firewall_drop {
     FIREWALL_DROP_RULE,
     FIREWALL_DROP_DEFAULT,
@@ -69,6 +71,20 @@ static bool is_discovery(const struct packet_meta *meta, const struct session_mi
             type == MLD2_REPORT);
 }
 
+/* A packet of IPv4 that goes on as IPv6, because NAT64 leads to an inside host, as that host will
+ * see it: so a rule names the inside destination, as it does behind any other destination NAT. */
+static void describe_as_ipv6(const struct session_miss *miss, struct firewall_packet *out) {
+    out->ipv6 = true;
+    memcpy(out->source, miss->source6, 16);
+    memcpy(out->destination, miss->destination6, 16);
+    if (out->protocol == IPPROTO_ICMP) { /* an echo: nothing else gets here */
+        out->protocol = IPPROTO_ICMPV6;
+        out->destination_port = rte_cpu_to_be_16((uint16_t)(ICMP6_ECHO_REQUEST << 8));
+    } else {
+        out->destination_port = miss->destination_port;
+    }
+}
+
 /* Addresses from the packet, which carries the real inside destination by now. Ports from the miss,
  * which knows those of later fragments too. */
 static void describe(struct rte_mbuf *mbuf, const struct session_miss *miss,
@@ -110,6 +126,8 @@ static void describe(struct rte_mbuf *mbuf, const struct session_miss *miss,
             out->destination_port = miss->destination_port;
         break;
     }
+    if (!ipv6 && miss->flags & FLOW_OTHER_FAMILY)
+        describe_as_ipv6(miss, out);
 }
 
 /* --- log --- */

@@ -37,7 +37,7 @@ static bool need_ipv4(const struct decode *d, const struct ip_address *address) 
     return false;
 }
 
-static bool decode_ipv4(const struct decode *d, struct ip_address *out) {
+bool nat_decode_ipv4(const struct decode *d, struct ip_address *out) {
     if (!decode_address(d, out) || !need_ipv4(d, out))
         return false;
     if (ip_address_is_host(out))
@@ -321,9 +321,9 @@ static void decode_static(const struct decode *d, struct static_config *config, 
         return;
     decode_only_keys(d, keys);
     if (decode_required(d, "outside", &at))
-        decode_ipv4(&at, &config->outside);
+        nat_decode_ipv4(&at, &config->outside);
     if (decode_required(d, "inside", &at))
-        decode_ipv4(&at, &config->inside);
+        nat_decode_ipv4(&at, &config->inside);
     nat_decode_interface(d, "interface", false, config->interface);
 }
 
@@ -378,6 +378,8 @@ static void free_nat(void *value) {
     free(config->destinations);
     free(config->statics);
     free(config->nptv6);
+    for (unsigned i = 0; i < config->nat64_count; i++)
+        free(config->nat64[i].statics);
     free(config->nat64);
     free(config);
 }

@@ -10,6 +10,8 @@ unsigned nat_decode_list(const struct decode *d, const char *key, struct decode 
 void nat_decode_name(const struct decode *d, const char *kind, unsigned index, char *out);
 /* The name of an interface, into INTERFACE_NAME_TEXT bytes. */
 void nat_decode_interface(const struct decode *d, const char *key, bool required, char *out);
+/* An IPv4 address that a host can have. */
+bool nat_decode_ipv4(const struct decode *d, struct ip_address *out);
 /* All of a source rule but its name, its sources and port blocks. */
 void nat_decode_source_rule(const struct decode *d, char *in, char *out,
                             struct nat_source_rule *rule);

@@ -61,9 +61,11 @@ bool nat_choose_destination6(struct worker *worker, struct rte_mbuf *mbuf,
 bool nat_choose_source6(struct worker *worker, struct session_new *draft);
 bool nat_wants_source6(const struct flow_key6 *key, uint16_t in, uint16_t out);
 bool nat_stateless6(struct worker *worker, struct rte_mbuf *mbuf, uint16_t out);
-/* A packet from the IPv4 side to a mapping with an IPv6 inside. */
+/* A packet from the IPv4 side to a mapping with an IPv6 inside, or to a static one. */
 bool nat_enter_ipv6(struct worker *worker, struct rte_mbuf *mbuf, struct session_miss *miss,
                     uint32_t mapping);
+bool nat_enter_static6(struct worker *worker, struct rte_mbuf *mbuf, struct session_miss *miss,
+                       const struct nat64_static *fixed);
 bool nat_restore6(struct session_new *draft, bool mapped);
 /* Does a rule give the live session, of which one flow is IPv6, its translation still? */
 bool nat_stands6(const struct nat_rules *rules, const struct session *session,
@@ -76,9 +78,16 @@ struct nptv6_config {
     struct nptv6_rule rule;
 };
 
+struct nat64_static_config {
+    bool of_interface; /* the outside is the first address of `out` */
+    struct nat64_static fixed;
+};
+
 struct nat64_config {
     char in[INTERFACE_NAME_TEXT], out[INTERFACE_NAME_TEXT];
     struct nat64_rule rule;
+    unsigned static_count;
+    struct nat64_static_config *statics;
 };
 
 struct source_config {

@@ -3,6 +3,7 @@
 
 #include <netinet/in.h>
 #include <rte_byteorder.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "l3/header.h"
@@ -136,6 +137,30 @@ const struct nat64_rule *nat64_open_to(const struct nat_rules *rules, uint16_t o
     return NULL;
 }
 
+bool nat64_gives(const struct nat_rules *rules, uint16_t vrf, uint32_t outside,
+                 const uint8_t inside[16]) {
+    for (unsigned i = 0; i < rules->nat64_count; i++) {
+        const struct nat64_rule *rule = &rules->nat64[i];
+
+        if (rule->as.out != 0 && rule->vrf == vrf && nat_in_pool(&rule->as, outside) &&
+            from_source(rule, inside))
+            return true;
+    }
+    return false;
+}
+
+uint16_t nat64_outside_interface(const struct nat_rules *rules, uint16_t vrf, uint32_t outside) {
+    for (unsigned i = 0; i < rules->nat64_static_count; i++) {
+        if (rules->nat64_by_outside[i].vrf == vrf && rules->nat64_by_outside[i].outside == outside)
+            return rules->nat64_by_outside[i].out;
+    }
+    for (unsigned i = 0; i < rules->nat64_count; i++) {
+        if (rules->nat64[i].vrf == vrf && nat_in_pool(&rules->nat64[i].as, outside))
+            return rules->nat64[i].as.out;
+    }
+    return 0;
+}
+
 uint32_t nat64_ipv4(const struct nat64_rule *rule, const uint8_t destination[16]) {
     return embedded_ipv4(destination, rule->prefix.length);
 }
@@ -183,4 +208,124 @@ const struct nat64_rule *nat64_match(const struct nat_rules *rules, const struct
 
 uint32_t nat64_inside_number(const uint8_t address[16]) {
     return load32(address) ^ load32(address + 4) ^ load32(address + 8) ^ load32(address + 12);
+}
+
+/* --- static bindings --- */
+
+/* Sorted by VRF, address, protocol and first port: no two of them overlap. */
+static int compare_outside(const struct nat64_static *a, const struct nat64_static *b) {
+    uint32_t left = rte_be_to_cpu_32(a->outside), right = rte_be_to_cpu_32(b->outside);
+
+    if (a->vrf != b->vrf)
+        return a->vrf < b->vrf ? -1 : 1;
+    if (left != right)
+        return left < right ? -1 : 1;
+    if (a->protocol != b->protocol)
+        return a->protocol < b->protocol ? -1 : 1;
+    return (a->first > b->first) - (a->first < b->first);
+}
+
+static int compare_inside(const struct nat64_static *a, const struct nat64_static *b) {
+    int order = memcmp(a->inside, b->inside, sizeof(a->inside));
+
+    if (order != 0)
+        return order;
+    if (a->out != b->out)
+        return a->out < b->out ? -1 : 1;
+    if (a->protocol != b->protocol)
+        return a->protocol < b->protocol ? -1 : 1;
+    return (a->inside_first > b->inside_first) - (a->inside_first < b->inside_first);
+}
+
+static int by_outside(const void *a, const void *b) {
+    return compare_outside(a, b);
+}
+
+static int by_inside(const void *a, const void *b) {
+    return compare_inside(a, b);
+}
+
+void nat64_statics_prepare(struct nat_rules *rules) {
+    qsort(rules->nat64_by_outside, rules->nat64_static_count, sizeof(rules->nat64_by_outside[0]),
+          by_outside);
+    qsort(rules->nat64_by_inside, rules->nat64_static_count, sizeof(rules->nat64_by_inside[0]),
+          by_inside);
+}
+
+/* The last that does not stand behind `wanted`. */
+static const struct nat64_static *
+last_before(const struct nat64_static *list, unsigned count, const struct nat64_static *wanted,
+            int (*compare)(const struct nat64_static *, const struct nat64_static *)) {
+    unsigned low = 0, high = count;
+
+    while (low < high) {
+        unsigned middle = (low + high) / 2;
+
+        if (compare(&list[middle], wanted) <= 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low > 0 ? &list[low - 1] : NULL;
+}
+
+const struct nat64_static *nat64_static_port(const struct nat_rules *rules, uint16_t vrf,
+                                             uint32_t outside, uint8_t protocol, uint16_t port) {
+    struct nat64_static wanted = {
+        .outside = outside, .vrf = vrf, .protocol = protocol, .first = rte_be_to_cpu_16(port)};
+    const struct nat64_static *fixed =
+        last_before(rules->nat64_by_outside, rules->nat64_static_count, &wanted, compare_outside);
+
+    return fixed && fixed->out != 0 && fixed->outside == outside && fixed->vrf == vrf &&
+                   fixed->protocol == protocol && wanted.first <= fixed->last
+               ? fixed
+               : NULL;
+}
+
+const struct nat64_static *nat64_static_address(const struct nat_rules *rules, uint16_t vrf,
+                                                uint32_t outside) {
+    return nat64_static_port(rules, vrf, outside, 0, 0);
+}
+
+const struct nat64_static *nat64_static_outside(const struct nat_rules *rules, uint16_t vrf,
+                                                uint32_t outside, uint8_t protocol, uint16_t port) {
+    const struct nat64_static *fixed = nat64_static_port(rules, vrf, outside, protocol, port);
+
+    return fixed ? fixed : nat64_static_address(rules, vrf, outside);
+}
+
+static const struct nat64_static *of_inside(const struct nat_rules *rules, uint16_t out,
+                                            const uint8_t inside[16], uint8_t protocol,
+                                            uint16_t port) {
+    struct nat64_static wanted = {.out = out, .protocol = protocol, .inside_first = port};
+    const struct nat64_static *fixed;
+
+    memcpy(wanted.inside, inside, sizeof(wanted.inside));
+    fixed = last_before(rules->nat64_by_inside, rules->nat64_static_count, &wanted, compare_inside);
+    return fixed && fixed->out == out && out != 0 && fixed->protocol == protocol &&
+                   memcmp(fixed->inside, inside, sizeof(fixed->inside)) == 0 &&
+                   port - fixed->inside_first <= fixed->last - fixed->first
+               ? fixed
+               : NULL;
+}
+
+const struct nat64_static *nat64_static_inside(const struct nat_rules *rules, uint16_t out,
+                                               const uint8_t inside[16], uint8_t protocol,
+                                               uint16_t port) {
+    const struct nat64_static *fixed =
+        of_inside(rules, out, inside, protocol, rte_be_to_cpu_16(port));
+
+    return fixed ? fixed : of_inside(rules, out, inside, 0, 0);
+}
+
+uint16_t nat64_static_inward(const struct nat64_static *fixed, uint16_t port) {
+    return fixed->protocol == 0 ? port
+                                : rte_cpu_to_be_16((uint16_t)(rte_be_to_cpu_16(port) -
+                                                              fixed->first + fixed->inside_first));
+}
+
+uint16_t nat64_static_outward(const struct nat64_static *fixed, uint16_t port) {
+    return fixed->protocol == 0 ? port
+                                : rte_cpu_to_be_16((uint16_t)(rte_be_to_cpu_16(port) -
+                                                              fixed->inside_first + fixed->first));
 }

@@ -29,6 +29,12 @@ struct outside {
     bool named;      /* by the rules in force */
     uint32_t taken;  /* ports */
     uint64_t *ports; /* CLASSES * PORT_WORDS; NULL: the place is empty */
+    uint64_t *kept;  /* the same: ports that are not for mappings; NULL: there are none */
+};
+
+/* The ports of one class. */
+struct port_bits {
+    const uint64_t *taken, *kept;
 };
 
 /* Numbers of mappings that are gone, with the token after which they may be used again. */
@@ -88,8 +94,10 @@ void nat_mapping_free(void) {
     huge_memory_unmap(insides6, (size_t)mapping_max * sizeof(*insides6));
     huge_memory_unmap(inside_heads, heads_size());
     huge_memory_unmap(outside_heads, heads_size());
-    for (unsigned i = 0; outsides && i < ADDRESS_SLOTS; i++)
+    for (unsigned i = 0; outsides && i < ADDRESS_SLOTS; i++) {
         free(outsides[i].ports);
+        free(outsides[i].kept);
+    }
     free(outsides);
     free(grace);
     mappings = NULL;
@@ -142,8 +150,11 @@ static void wait_for_lock(void) {
 
 void nat_mapping_begin_addresses(void) {
     wait_for_lock();
-    for (unsigned i = 0; i < ADDRESS_SLOTS; i++)
+    for (unsigned i = 0; i < ADDRESS_SLOTS; i++) {
         outsides[i].named = false;
+        if (outsides[i].kept)
+            memset(outsides[i].kept, 0, CLASSES * PORT_WORDS * sizeof(uint64_t));
+    }
     leave_lock();
 }
 
@@ -170,9 +181,39 @@ int nat_mapping_add_address(uint32_t address, uint16_t vrf) {
     return error;
 }
 
+static unsigned class_of(uint8_t protocol) {
+    return protocol == IPPROTO_TCP ? 0 : protocol == IPPROTO_UDP ? 1 : 2;
+}
+
+int nat_mapping_keep_ports(uint32_t address, uint16_t vrf, uint8_t protocol, uint16_t first,
+                           uint16_t last) {
+    uint64_t *made = calloc(CLASSES * PORT_WORDS, sizeof(*made));
+    struct outside *outside;
+
+    if (!made)
+        return -ENOMEM;
+    wait_for_lock();
+    outside = find_outside(address, vrf);
+    if (outside->ports && !outside->kept) {
+        outside->kept = made;
+        made = NULL;
+    }
+    for (unsigned class = 0; outside->ports && class < CLASSES; class ++) {
+        for (unsigned port = first; port <= last; port++) {
+            if (protocol == 0 || class == class_of(protocol))
+                outside->kept[class * PORT_WORDS + port / WORD_BITS] |= UINT64_C(1)
+                                                                        << port % WORD_BITS;
+        }
+    }
+    leave_lock();
+    free(made);
+    return 0;
+}
+
 /* Takes the entry out, and moves those behind it that would not be found any more. */
 static void remove_outside(unsigned slot) {
     free(outsides[slot].ports);
+    free(outsides[slot].kept);
     outsides[slot] = (struct outside){0};
     outside_count--;
     for (unsigned next = (slot + 1) % ADDRESS_SLOTS; outsides[next].ports;
@@ -195,16 +236,23 @@ void nat_mapping_end_addresses(void) {
 }
 
 static uint64_t *ports_of(const struct outside *outside, uint8_t protocol) {
-    unsigned class = protocol == IPPROTO_TCP ? 0 : protocol == IPPROTO_UDP ? 1 : 2;
+    return outside->ports + class_of(protocol) * PORT_WORDS;
+}
 
-    return outside->ports + class * PORT_WORDS;
+static struct port_bits bits_of(const struct outside *outside, uint8_t protocol) {
+    static const uint64_t none[PORT_WORDS];
+
+    return (struct port_bits){
+        .taken = ports_of(outside, protocol),
+        .kept = outside->kept ? outside->kept + class_of(protocol) * PORT_WORDS : none,
+    };
 }
 
 /* The first free port in [first, last] whose bit is in `allowed`, a pattern of 64; -1 if there is
  * none. */
-static int scan(const uint64_t *ports, unsigned first, unsigned last, uint64_t allowed) {
+static int scan(struct port_bits ports, unsigned first, unsigned last, uint64_t allowed) {
     for (unsigned word = first / WORD_BITS; word <= last / WORD_BITS; word++) {
-        uint64_t open = ~ports[word] & allowed;
+        uint64_t open = ~(ports.taken[word] | ports.kept[word]) & allowed;
 
         if (word == first / WORD_BITS)
             open &= ~UINT64_C(0) << first % WORD_BITS;
@@ -216,13 +264,18 @@ static int scan(const uint64_t *ports, unsigned first, unsigned last, uint64_t a
     return -1;
 }
 
-static int free_port(const uint64_t *ports, unsigned wanted, unsigned first, unsigned last,
+static bool is_free(struct port_bits ports, unsigned port) {
+    return ((ports.taken[port / WORD_BITS] | ports.kept[port / WORD_BITS]) >> port % WORD_BITS &
+            1) == 0;
+}
+
+static int free_port(struct port_bits ports, unsigned wanted, unsigned first, unsigned last,
                      bool has_parity, uint32_t random) {
     const uint64_t even = UINT64_C(0x5555555555555555);
     uint64_t patterns[] = {wanted & 1 ? ~even : even, ~UINT64_C(0)};
     unsigned from = first + random % (last - first + 1);
 
-    if (wanted >= first && wanted <= last && !(ports[wanted / WORD_BITS] >> wanted % WORD_BITS & 1))
+    if (wanted >= first && wanted <= last && is_free(ports, wanted))
         return (int)wanted;
     for (unsigned i = has_parity ? 0 : 1; i < 2; i++) {
         int port = scan(ports, from, last, patterns[i]);
@@ -388,8 +441,8 @@ static int choose_port(const struct outside *outside, const struct nat_mapping *
 
     if (avoid != 0)
         ports[avoid / WORD_BITS] |= UINT64_C(1) << avoid % WORD_BITS;
-    port = free_port(ports, rte_be_to_cpu_16(wanted->inside_port), first, last,
-                     wanted->protocol != IPPROTO_ICMP, random);
+    port = free_port(bits_of(outside, wanted->protocol), rte_be_to_cpu_16(wanted->inside_port),
+                     first, last, wanted->protocol != IPPROTO_ICMP, random);
     ports[avoid / WORD_BITS] = word;
     return port;
 }

@@ -51,6 +51,11 @@ bool nat_mapping_exists(void);
  * -ENOMEM, or -ENOSPC past NAT_ADDRESSES_MAX. */
 void nat_mapping_begin_addresses(void);
 int nat_mapping_add_address(uint32_t address, uint16_t vrf);
+/* Between begin and end, behind the address: no mapping is made on these ports (host order) until
+ * the next begin; those that there are stay. Protocol 0: of any. 0 or -ENOMEM; an address that was
+ * not added has no mappings anyway. */
+int nat_mapping_keep_ports(uint32_t address, uint16_t vrf, uint8_t protocol, uint16_t first,
+                           uint16_t last);
 void nat_mapping_end_addresses(void);
 
 const struct nat_mapping *nat_mapping_get(uint32_t number);

@@ -14,6 +14,7 @@
 #include "core/rcu.h"
 #include "l3/link.h"
 #include "nat/nat_internal.h"
+#include "nat/nat_ipv6.h"
 #include "session/session.h"
 
 static uint16_t id_of(const char *name) {
@@ -66,6 +67,39 @@ static void fill_nptv6(const struct nptv6_config *config, struct nptv6_rule *rul
     *rule = config->rule;
     rule->out = out ? out->id : 0;
     rule->vrf = vrf_of(config->out);
+}
+
+/* Static bindings of all NAT64 rules, and their ports, which no mapping may have. */
+static void fill_statics6(const struct nat_config *config, struct nat_rules *rules) {
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < config->nat64_count; i++)
+        count += config->nat64[i].static_count;
+    rules->nat64_by_outside = nat_allocate(count, sizeof(rules->nat64_by_outside[0]));
+    rules->nat64_by_inside = nat_allocate(count, sizeof(rules->nat64_by_inside[0]));
+    for (unsigned i = 0; i < config->nat64_count; i++) {
+        const struct interface *out = interface_by_name(config->nat64[i].out);
+        const struct interface_address *address = out ? interface_source(out, AF_INET) : NULL;
+
+        for (unsigned n = 0; n < config->nat64[i].static_count; n++) {
+            const struct nat64_static_config *entry = &config->nat64[i].statics[n];
+            struct nat64_static *fixed = &rules->nat64_by_outside[rules->nat64_static_count++];
+
+            *fixed = entry->fixed;
+            fixed->rule = (uint16_t)i;
+            fixed->out = out ? out->id : 0;
+            fixed->vrf = out ? out->vrf : VRF_DEFAULT;
+            if (entry->of_interface && address)
+                memcpy(&fixed->outside, address->prefix.address.bytes, sizeof(fixed->outside));
+            if (nat_mapping_keep_ports(fixed->outside, fixed->vrf, fixed->protocol, fixed->first,
+                                       fixed->protocol == 0 ? UINT16_MAX : fixed->last) != 0)
+                log_error("nat", "nat64[%u].static[%u]: no memory to keep its ports from others", i,
+                          n);
+        }
+    }
+    memcpy(rules->nat64_by_inside, rules->nat64_by_outside,
+           count * sizeof(rules->nat64_by_inside[0]));
+    nat64_statics_prepare(rules);
 }
 
 static void fill_destination(const struct destination_config *config,
@@ -235,6 +269,13 @@ static void collect_pools(struct nat_rules *rules) {
 
         add_pool(rules, (struct nat_range){host, host, rules->by_outside[i].vrf});
     }
+    for (unsigned i = 0; i < rules->nat64_static_count; i++) {
+        const struct nat64_static *fixed = &rules->nat64_by_outside[i];
+        uint32_t host = rte_be_to_cpu_32(fixed->outside);
+
+        if (host != 0)
+            add_pool(rules, (struct nat_range){host, host, fixed->vrf});
+    }
     rules->pool_count = finish_ranges(rules->pools, rules->pool_count);
     collect_mapped(rules);
 }
@@ -266,6 +307,7 @@ static struct nat_rules *make_rules(const struct nat_config *config) {
     }
     for (unsigned i = 0; i < config->nptv6_count; i++)
         fill_nptv6(&config->nptv6[i], &rules->nptv6[i]);
+    fill_statics6(config, rules);
     nat_mapping_end_addresses();
     for (unsigned i = 0; i < config->destination_count; i++)
         fill_destination(&config->destinations[i], &rules->destinations[i]);

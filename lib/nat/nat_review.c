@@ -7,6 +7,7 @@
 
 #include "core/event.h"
 #include "nat/nat_internal.h"
+#include "nat/nat_ipv6.h"
 #include "session/session.h"
 
 enum { SESSIONS_AT_ONCE = 4096 };
@@ -47,6 +48,9 @@ static bool source_stands(const struct nat_rules *rules, const struct session *s
 
     if (fixed && fixed->outside == answers->destination)
         return true;
+    if (nat64_static_outside(rules, (uint16_t)(answers->protocol_vrf >> 16), answers->destination,
+                             session->protocol, answers->destination_port))
+        return false; /* the port belongs to an IPv6 host */
     if (!hairpin) {
         rule = nat_match_source(rules, &packet);
         return rule && rule_gives(rule, &packet, outside);
@@ -99,6 +103,9 @@ static bool destination_stands(const struct nat_rules *rules, const struct sessi
 
     if (fixed && fixed->vrf == packet.vrf)
         return fixed->inside == answers->source;
+    if (nat64_static_port(rules, packet.vrf, key->destination, session->protocol,
+                          key->destination_port))
+        return false;
     rule = nat_match_destination(rules, &packet);
     if (rule) {
         nat_destination_of(rule, &packet, &address, &port);
@@ -128,7 +135,9 @@ static bool is_wanted(const struct nat_rules *rules, const struct session *sessi
     const struct nat_source_rule *rule;
 
     if ((to && to->interface != 0 && to->vrf == packet.vrf) ||
-        nat_match_destination(rules, &packet))
+        nat_match_destination(rules, &packet) ||
+        nat64_static_outside(rules, packet.vrf, key->destination, session->protocol,
+                             key->destination_port))
         return true;
     if (session->flags & SESSION_LOCAL || is_protected)
         return false;

@@ -83,13 +83,38 @@ static json_t *nptv6_json(const struct nptv6_rule *rule) {
                      prefix6_json(&rule->outside));
 }
 
-static json_t *nat64_json(const struct nat64_rule *rule) {
-    json_t *object = source_json(&rule->as);
+static json_t *binding_json(const struct nat64_static *fixed) {
+    struct ip_address inside = ip6_address(fixed->inside);
+    char text[IP_ADDRESS_TEXT], protocol[IP_PROTOCOL_TEXT];
+    json_t *object =
+        json_pack("{s:o?, s:s}", "outside",
+                  fixed->outside ? address_json(rte_be_to_cpu_32(fixed->outside)) : NULL, "inside",
+                  ip_address_text(&inside, text));
 
-    if (object) {
-        json_object_del(object, "port_block");
-        json_object_set_new(object, "prefix", prefix6_json(&rule->prefix));
+    if (object && fixed->protocol != 0) {
+        json_object_set_new(object, "protocol",
+                            json_string(ip_protocol_text(fixed->protocol, protocol)));
+        json_object_set_new(object, "port_first", json_integer(fixed->first));
+        json_object_set_new(object, "port_last", json_integer(fixed->last));
+        json_object_set_new(object, "inside_port", json_integer(fixed->inside_first));
     }
+    return object;
+}
+
+static json_t *nat64_json(const struct nat_rules *rules, unsigned index) {
+    json_t *object = source_json(&rules->nat64[index].as), *bindings = json_array();
+
+    for (unsigned i = 0; i < rules->nat64_static_count; i++) {
+        if (rules->nat64_by_outside[i].rule == index)
+            json_array_append_new(bindings, binding_json(&rules->nat64_by_outside[i]));
+    }
+    if (!object) {
+        json_decref(bindings);
+        return NULL;
+    }
+    json_object_del(object, "port_block");
+    json_object_set_new(object, "prefix", prefix6_json(&rules->nat64[index].prefix));
+    json_object_set_new(object, "static", bindings);
     return object;
 }
 
@@ -114,7 +139,7 @@ static json_t *nat_list(struct rpc_request *request) {
     for (unsigned i = 0; rules && i < rules->nptv6_count; i++)
         json_array_append_new(nptv6, nptv6_json(&rules->nptv6[i]));
     for (unsigned i = 0; rules && i < rules->nat64_count; i++)
-        json_array_append_new(nat64, nat64_json(&rules->nat64[i]));
+        json_array_append_new(nat64, nat64_json(rules, i));
     return rpc_result(request,
                       json_pack("{s:o, s:o, s:o, s:o, s:o, s:I}", "source", sources, "destination",
                                 destinations, "static", statics, "nptv6", nptv6, "nat64", nat64,

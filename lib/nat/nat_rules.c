@@ -173,6 +173,8 @@ void nat_rules_free(struct nat_rules *rules) {
         return;
     free(rules->nptv6);
     free(rules->nat64);
+    free(rules->nat64_by_outside);
+    free(rules->nat64_by_inside);
     free(rules->sources);
     free(rules->destinations);
     free(rules->by_outside);

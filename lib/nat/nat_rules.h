@@ -108,8 +108,20 @@ struct nat64_rule {
     struct nat_prefix6 source[NAT_LIST_MAX];
 };
 
+/* A static binding of NAT64 (RFC 6146 section 3.2): an outside port, or all of an outside address,
+ * leads to an inside host, and that host appears as it. */
+struct nat64_static {
+    uint32_t outside;  /* network order; 0: the interface has no address now */
+    uint16_t out, vrf; /* interface id of the rule, 0: it does not exist now; and its VRF */
+    uint16_t rule;     /* index in nat_rules.nat64 */
+    uint8_t protocol;  /* as in IPv4; 0: the whole address, and no ports count */
+    uint16_t first, last, inside_first; /* host order; first becomes inside_first */
+    uint8_t inside[16];
+};
+
 struct nat_rules {
-    unsigned nptv6_count, nat64_count;
+    unsigned nptv6_count, nat64_count, nat64_static_count;
+    struct nat64_static *nat64_by_outside, *nat64_by_inside; /* sorted for nat_ipv6.c */
     struct nptv6_rule *nptv6;
     struct nat64_rule *nat64;
     unsigned source_count, destination_count, static_count;

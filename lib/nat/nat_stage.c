@@ -41,7 +41,8 @@ static void plain_ipv6(struct rte_mbuf *mbuf) {
     uint32_t number = packet_meta(mbuf)->session;
     uint8_t *ip = rte_pktmbuf_mtod_offset(mbuf, uint8_t *, ETHER_HEADER);
 
-    if (likely(ip[6] == IPPROTO_UDP || ip[6] == IPPROTO_TCP))
+    if (likely((ip[6] == IPPROTO_UDP || ip[6] == IPPROTO_TCP) &&
+               !(session_flows[number].flags & FLOW_PORTS)))
         session_rewrite_source_plain6(ip, number);
     else
         session_rewrite_source(mbuf, number);

@@ -1,12 +1,12 @@
 /*
  * The choice for a new session: where its packets go, and as whom.
  *
- * Destinations are chosen before the route is looked up: by static translations, port forwards and
- * mappings, in this order. Sources are chosen behind the firewall, when the outgoing interface is
- * known: by static translations, then by the first source rule. A packet that was sent to one of
- * the outside addresses from another interface than the outside is a hairpin (RFC 4787 section 6):
- * its source is translated as if it had left and come back, so that both hosts see each other's
- * outside addresses.
+ * Destinations are chosen before the route is looked up: by static translations, static ports of
+ * NAT64, port forwards, static addresses of NAT64, and mappings, in this order. Sources are chosen
+ * behind the firewall, when the outgoing interface is known: by static translations, then by the
+ * first source rule. A packet that was sent to one of the outside addresses from another interface
+ * than the outside is a hairpin (RFC 4787 section 6): its source is translated as if it had left
+ * and come back, so that both hosts see each other's outside addresses.
  */
 #include <netinet/in.h>
 #include <rte_byteorder.h>
@@ -142,6 +142,7 @@ static bool choose_destination4(struct worker *worker, struct rte_mbuf *mbuf,
                                 .vrf = meta->vrf};
     const struct nat_static_rule *fixed = nat_static_outside(rules, key->destination);
     const struct nat_destination_rule *forward;
+    const struct nat64_static *binding;
     const struct nat_mapping *mapping;
     uint32_t number = MAPPING_NONE, address;
     uint16_t port;
@@ -151,6 +152,10 @@ static bool choose_destination4(struct worker *worker, struct rte_mbuf *mbuf,
         remember_hairpin(worker, miss, meta->in_interface, fixed->interface);
         return true;
     }
+    binding =
+        nat64_static_port(rules, meta->vrf, key->destination, protocol, key->destination_port);
+    if (binding)
+        return nat_enter_static6(worker, mbuf, miss, binding);
     forward = nat_match_destination(rules, &packet);
     if (forward) {
         nat_destination_of(forward, &packet, &address, &port);
@@ -158,6 +163,9 @@ static bool choose_destination4(struct worker *worker, struct rte_mbuf *mbuf,
         remember_hairpin(worker, miss, meta->in_interface, forward->in);
         return true;
     }
+    binding = nat64_static_address(rules, meta->vrf, key->destination);
+    if (binding)
+        return nat_enter_static6(worker, mbuf, miss, binding);
     /* Most destinations are no address that mappings are made on. A query has its type for a port,
      * which no mapping is about: only answers have an identifier there. */
     number =
@@ -309,6 +317,14 @@ static uint64_t *exhausted_place(struct memory *memory, const struct session_new
     return &memory->exhausted[place];
 }
 
+/* Has a mapping the outside port, or a static binding of NAT64? */
+static bool is_others(const struct session_new *draft, const struct nat_source_rule *rule,
+                      uint32_t outside, uint16_t port, uint8_t protocol) {
+    return (rule->shares_mapped &&
+            nat_mapping_of_outside(outside, port, protocol, draft->out_vrf) != MAPPING_NONE) ||
+           nat64_static_outside(nat_rules_now(), draft->out_vrf, outside, protocol, port);
+}
+
 /* Any port will do that no session to the same destination has: lib/session knows. Ports that
  * mappings have are left alone. */
 static bool map_dependent(struct worker *worker, struct session_new *draft,
@@ -334,8 +350,7 @@ static bool map_dependent(struct worker *worker, struct session_new *draft,
             if (((port ^ wanted) & 1) && range > 2 * PORT_ATTEMPTS && protocol != IPPROTO_ICMP)
                 port = port < last ? port + 1 : port - 1;
         }
-        if (rule->shares_mapped && nat_mapping_of_outside(outside, rte_cpu_to_be_16((uint16_t)port),
-                                                          protocol, draft->out_vrf) != MAPPING_NONE)
+        if (is_others(draft, rule, outside, rte_cpu_to_be_16((uint16_t)port), protocol))
             continue;
         set_source(draft, outside, rte_cpu_to_be_16((uint16_t)port));
         return true;

@@ -83,6 +83,7 @@ enum flow_flags {
     FLOW_OTHER_VRF = 1 << 4,    /* routed in `vrf` instead of the VRF it came in by */
     FLOW_DEAD = 1 << 5,         /* ended by the control thread: to be taken out */
     FLOW_OTHER_FAMILY = 1 << 6, /* goes on as the other version of IP (RFC 7915), both ends new */
+    FLOW_PORTS = 1 << 7, /* of IPv6: ports change along with addresses, and so do checksums */
 };
 
 /* Addresses and ports that take the place of the key's, and the difference that makes to checksums
@@ -90,8 +91,9 @@ enum flow_flags {
  * for the IPv4 header, and of addresses and ports, for the transport header. Network order.
  *
  * A flow with an IPv6 key has no room for it, and needs none: what its packets become is the other
- * flow's key turned round. With FLOW_OTHER_FAMILY it is the same for both; of the rewrite of such
- * an IPv4 flow only `vrf` counts. */
+ * flow's key turned round. Without FLOW_PORTS its addresses take each other's place without a
+ * change to any checksum (RFC 6296). With FLOW_OTHER_FAMILY it is the same for both; of the rewrite
+ * of such an IPv4 flow only `vrf` counts. */
 struct rewrite {
     uint32_t source, destination;
     uint16_t source_port, destination_port;
@@ -142,6 +144,7 @@ enum session_flags {
     SESSION_PICKED_UP = 1 << 4,   /* began in mid-stream */
     SESSION_RST_FORWARD = 1 << 5, /* closed by an RST from this side while established */
     SESSION_RST_BACKWARD = 1 << 6,
+    SESSION_BOUND = 1 << 7, /* began by a static binding of the NAT, and ends with that */
 };
 
 /* Behind the two flows: 32 bytes that the usual packet does not touch. */
@@ -182,9 +185,10 @@ extern _Atomic uint32_t session_clock;
 /* A packet without a flow, on its way from `session` to `firewall`. */
 struct session_miss {
     union flow_key key; /* as the packet came in */
-    uint8_t flags;  /* of the new forward flow: FLOW_IPV6, FLOW_DESTINATION, FLOW_OTHER_FAMILY */
-    bool stateless; /* no session can be made of it: a kind of ICMP, a group's packet */
-    bool is_answer; /* to an ICMP query */
+    uint8_t flags;      /* of the new forward flow: FLOW_IPV6, FLOW_DESTINATION, FLOW_OTHER_FAMILY,
+                           FLOW_PORTS */
+    bool stateless;     /* no session can be made of it: a kind of ICMP, a group's packet */
+    bool is_answer;     /* to an ICMP query */
     uint8_t tcp_flags;
     uint8_t icmp_type, icmp_code;
     /* Rewritten: network order. Which of the two counts follows from the family that it goes on as.
@@ -192,7 +196,8 @@ struct session_miss {
     uint32_t destination;
     uint8_t destination6[16];
     uint16_t destination_port;
-    uint32_t mapping;        /* the NAT's, taken for it; 0 = none */
+    uint8_t source6[16]; /* of one that goes on as IPv6 instead of IPv4: as who, for the firewall */
+    uint32_t mapping;    /* the NAT's, taken for it; 0 = none */
     const void *translation; /* the NAT's: which rule; valid for this burst */
 };
 
@@ -214,10 +219,11 @@ const struct session_burst *session_burst_of(const struct worker *worker);
 /* A new session, before it is in the table. */
 struct session_new {
     union flow_key key; /* of its first packet as it came in */
-    uint8_t flags;      /* FLOW_IPV6, FLOW_DESTINATION, FLOW_SOURCE, FLOW_OTHER_FAMILY */
+    uint8_t flags; /* FLOW_IPV6, FLOW_DESTINATION, FLOW_SOURCE, FLOW_OTHER_FAMILY, FLOW_PORTS */
     uint8_t tcp_flags, traffic_class;
     bool local; /* for the router itself */
     bool from_router;
+    bool bound; /* SESSION_BOUND; the translator's */
     uint16_t in_interface, out_interface, vrf, out_vrf;
     /* Rewritten, in the family that its packets go on as; equal to the key's when not. */
     uint32_t source, destination;
@@ -233,10 +239,11 @@ struct session_new {
  * block, but for `ended`, which the control thread calls as well. */
 struct session_translator {
     /* Before the route: another destination for a packet without a flow? Sets destination or
-     * destination6, destination_port, FLOW_DESTINATION, mapping, translation. With
-     * FLOW_OTHER_FAMILY the packet itself stays as it is until it has passed the firewall, so the
-     * next hop is chosen here (PACKET_NEXT_HOP). False: the packet is dropped, the translator has
-     * counted why. */
+     * destination6, destination_port, FLOW_DESTINATION, mapping, translation; FLOW_PORTS where
+     * IPv6 gets more than another prefix. With FLOW_OTHER_FAMILY the packet itself stays as it is
+     * until it has passed the firewall, so the next hop is chosen here (PACKET_NEXT_HOP), and
+     * source6 too where it becomes IPv6. False: the packet is dropped, the translator has counted
+     * why. */
     bool (*destination)(struct worker *worker, struct rte_mbuf *mbuf, struct session_miss *miss);
     /* Behind the firewall: another source? Sets source or source6, source_port, FLOW_SOURCE (but
      * with FLOW_OTHER_FAMILY), mapping. Called again, with `attempt` one higher, while the answers'

@@ -23,7 +23,7 @@
 enum { FILE_VERSION = 2, NAMES_MAX = INTERFACES_MAX + VRFS_MAX };
 
 /* Of a flow's flags, what a session is made with. */
-enum { KEPT_FLAGS = FLOW_IPV6 | FLOW_SOURCE | FLOW_DESTINATION | FLOW_OTHER_FAMILY };
+enum { KEPT_FLAGS = FLOW_IPV6 | FLOW_SOURCE | FLOW_DESTINATION | FLOW_OTHER_FAMILY | FLOW_PORTS };
 
 static const char magic[8] = "DRsessn";
 
@@ -41,7 +41,7 @@ struct file_name {
 
 struct file_record {
     union flow_key key, answers;
-    uint8_t flow_flags; /* FLOW_IPV6, FLOW_SOURCE, FLOW_DESTINATION, FLOW_OTHER_FAMILY */
+    uint8_t flow_flags; /* KEPT_FLAGS */
     uint8_t state, flags, traffic_class;
     uint8_t mapped; /* it has a mapping of the NAT */
     uint8_t reserved[3];
@@ -281,6 +281,13 @@ static bool find_vrf(const struct reading *reading, uint16_t number, uint16_t *i
     return vrf >= 0;
 }
 
+/* Only they have FLOW_PORTS. */
+static bool is_hairpin6(uint8_t flags) {
+    const uint8_t all = FLOW_IPV6 | FLOW_SOURCE | FLOW_DESTINATION;
+
+    return (flags & all) == all;
+}
+
 static bool is_possible(const struct file_record *record) {
     uint8_t protocol = (uint8_t)(record->flow_flags & FLOW_IPV6 ? record->key.v6.protocol_vrf
                                                                 : record->key.v4.protocol_vrf);
@@ -295,7 +302,8 @@ static bool is_possible(const struct file_record *record) {
            !(record->flags & SESSION_FROM_ROUTER &&
              record->flow_flags & (FLOW_SOURCE | FLOW_DESTINATION | FLOW_OTHER_FAMILY)) &&
            !(record->flow_flags & FLOW_OTHER_FAMILY &&
-             record->flow_flags & (FLOW_SOURCE | FLOW_DESTINATION));
+             record->flow_flags & (FLOW_SOURCE | FLOW_DESTINATION | FLOW_PORTS)) &&
+           (!(record->flow_flags & FLOW_PORTS) || is_hairpin6(record->flow_flags));
 }
 
 /* What its packets became is the answers' key turned round. */
@@ -321,11 +329,12 @@ static void take_record(struct reading *reading, const struct file_record *recor
         .traffic_class = record->traffic_class,
         .local = record->flags & SESSION_LOCAL,
         .from_router = record->flags & SESSION_FROM_ROUTER,
+        .bound = record->flags & SESSION_BOUND,
     };
     struct session_restored restored = {
         .state = record->state,
         .flags = record->flags & (SESSION_LOCAL | SESSION_FROM_ROUTER | SESSION_FIN_FORWARD |
-                                  SESSION_FIN_BACKWARD | SESSION_PICKED_UP),
+                                  SESSION_FIN_BACKWARD | SESSION_PICKED_UP | SESSION_BOUND),
         .mapped = record->mapped,
         .idle = record->idle + reading->away,
         .age = record->age + reading->away,

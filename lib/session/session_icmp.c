@@ -168,14 +168,50 @@ static void translate_quote(const struct quote *quote, const struct rewrite *to)
     }
 }
 
-/* The same for IPv6, where the addresses that take each other's place leave checksums as they are
- * (RFC 6296), the error's own included. */
-static void translate_error6(struct rte_mbuf *mbuf, const struct quote *quote, uint32_t number) {
-    union flow_key key = session_key_sent_on(number);
+static void sum_error6_anew(struct rte_mbuf *mbuf) {
+    const struct packet_meta *meta = packet_meta(mbuf);
+    uint8_t *icmp = rte_pktmbuf_mtod_offset(mbuf, uint8_t *, meta->l4_offset);
+    uint32_t length = mbuf->pkt_len - meta->l4_offset;
+    uint32_t pseudo = (uint32_t)session_address_sum(packet_l3(mbuf, const uint8_t *), true) +
+                      rte_cpu_to_be_16((uint16_t)length) + RTE_BE16(IPPROTO_ICMPV6);
 
-    memcpy(quote->packet + 8, key.v6.destination, 16);
-    memcpy(quote->packet + 24, key.v6.source, 16);
-    session_replace6(mbuf, false, key.v6.destination);
+    set16(icmp + ICMP_CHECKSUM, 0);
+    set16(icmp + ICMP_CHECKSUM, (uint16_t)~icmp_sum_from(mbuf, meta->l4_offset, pseudo));
+}
+
+/* Ports and checksum of the quoted packet, whose addresses are still the old ones. */
+static void translate_quote6(const struct quote *quote, const union flow_key *sent) {
+    uint16_t old = session_address_sum(quote->packet, true),
+             new = session_key_address_sum(sent, true), identifier;
+    uint8_t *icmp = quote->transport;
+    uint32_t difference;
+
+    if (quote->protocol != IPPROTO_ICMPV6) {
+        session_family_transport(quote->transport, quote->left, quote->protocol, 0, old, new, sent,
+                                 true);
+        return;
+    }
+    identifier = icmp[0] == ICMP6_ECHO ? sent->v6.source_port : sent->v6.destination_port;
+    difference = (uint32_t)(uint16_t)~old + new +
+                 checksum_difference16(load16(icmp + ICMP_IDENTIFIER), identifier);
+    set16(icmp + ICMP_IDENTIFIER, identifier);
+    set16(icmp + ICMP_CHECKSUM,
+          checksum_plus(load16(icmp + ICMP_CHECKSUM), checksum_fold(difference)));
+}
+
+/* The same for IPv6. Without FLOW_PORTS the addresses that take each other's place leave checksums
+ * as they are (RFC 6296), the error's own included. */
+static void translate_error6(struct rte_mbuf *mbuf, const struct quote *quote, uint32_t number) {
+    union flow_key sent = flow_key_of(&session_flows[flow_other(number)]);
+    bool ports = session_flows[number].flags & FLOW_PORTS;
+
+    if (ports)
+        translate_quote6(quote, &sent);
+    memcpy(quote->packet + 8, sent.v6.source, 16);
+    memcpy(quote->packet + 24, sent.v6.destination, 16);
+    session_replace6(mbuf, false, sent.v6.source, 0);
+    if (ports)
+        sum_error6_anew(mbuf);
 }
 
 /* The error goes to where the flow's packets go. Its source comes later: see
@@ -233,7 +269,8 @@ enum session_drop session_icmp_error(struct rte_mbuf *mbuf) {
     if (flow->flags & (FLOW_SOURCE | FLOW_DESTINATION | FLOW_OTHER_FAMILY)) {
         if (meta->flags & PACKET_FRAGMENT)
             return SESSION_DROP_ICMP_QUOTE; /* its checksum could not be put right */
-        if (!(flow->flags & (FLOW_IPV6 | FLOW_OTHER_FAMILY)) && checksum_out_of_reach(&quote, mbuf))
+        if ((flow->flags & FLOW_PORTS || !(flow->flags & (FLOW_IPV6 | FLOW_OTHER_FAMILY))) &&
+            checksum_out_of_reach(&quote, mbuf))
             return SESSION_DROP_SPLIT_HEADER;
         meta->session = number;
     }

@@ -170,9 +170,8 @@ union flow_key session_key_reversed(const union flow_key *key, bool ipv6);
 
 /* Puts in another address and port (network order); nothing is done where they are the same. */
 void session_replace(struct rte_mbuf *mbuf, bool source, uint32_t address, uint16_t port);
-/* The same for IPv6, where addresses are only ever replaced by such that leave checksums as they
- * are (RFC 6296). */
-void session_replace6(struct rte_mbuf *mbuf, bool source, const uint8_t address[16]);
+/* The same for IPv6. */
+void session_replace6(struct rte_mbuf *mbuf, bool source, const uint8_t address[16], uint16_t port);
 /* The VRF that packets of the flow are routed in. */
 uint16_t session_vrf_of(uint32_t number);
 /* Fills in the flow's rewrite, with the differences for the checksums. */

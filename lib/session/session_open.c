@@ -67,6 +67,7 @@ static void set_backward(struct flow *flow, const struct session_new *draft) {
     flow->flags = (uint8_t)((ipv6 ? FLOW_IPV6 : 0) | (draft->flags & FLOW_OTHER_FAMILY) |
                             (draft->flags & FLOW_DESTINATION ? FLOW_SOURCE : 0) |
                             (draft->flags & FLOW_SOURCE ? FLOW_DESTINATION : 0) |
+                            (draft->flags & FLOW_PORTS) |
                             (draft->out_vrf != draft->vrf ? FLOW_OTHER_VRF : 0));
     if (ipv6) {
         memcpy(flow->key6.source, draft->destination6, 16);
@@ -172,9 +173,10 @@ static void fill_in(struct session *session, const struct session_new *draft, ui
 
     session->created = atomic_load_explicit(&session_clock, memory_order_relaxed);
     session->protocol = protocol;
-    session->flags = (uint8_t)((draft->local ? SESSION_LOCAL : 0) |
-                               (draft->from_router ? SESSION_FROM_ROUTER : 0) |
-                               (picked_up ? SESSION_PICKED_UP : 0));
+    session->flags =
+        (uint8_t)((draft->local ? SESSION_LOCAL : 0) |
+                  (draft->from_router ? SESSION_FROM_ROUTER : 0) |
+                  (draft->bound ? SESSION_BOUND : 0) | (picked_up ? SESSION_PICKED_UP : 0));
     session->traffic_class = draft->traffic_class;
     session->in_interface = draft->in_interface;
     session->out_interface = draft->local ? 0 : draft->out_interface;
@@ -288,8 +290,12 @@ static bool goes_the_same_way(const struct flow *flow, uint32_t number,
         return false;
     if (flow->flags & FLOW_OTHER_FAMILY)
         return true; /* the translator does not choose among several */
-    if (flow->flags & FLOW_IPV6)
-        return memcmp(session_flows[flow_other(number)].key6.source, miss->destination6, 16) == 0;
+    if (flow->flags & FLOW_IPV6) {
+        const struct flow_key6 *answers = &session_flows[flow_other(number)].key6;
+
+        return memcmp(answers->source, miss->destination6, 16) == 0 &&
+               answers->source_port == miss->destination_port;
+    }
     return flow->rewrite.destination == miss->destination &&
            flow->rewrite.destination_port == miss->destination_port;
 }
@@ -322,7 +328,8 @@ static enum session_open_result join(struct worker *worker, struct rte_mbuf *mbu
             return SESSION_REFUSED;
     } else {
         if (flow->flags & FLOW_IPV6)
-            session_replace6(mbuf, false, session_flows[flow_other(number)].key6.source);
+            session_replace6(mbuf, false, session_flows[flow_other(number)].key6.source,
+                             session_flows[flow_other(number)].key6.source_port);
         else
             session_replace(mbuf, false, flow->rewrite.destination, flow->rewrite.destination_port);
         if (flow->flags & FLOW_OTHER_VRF)
@@ -356,6 +363,7 @@ static void begin_draft(struct session_new *draft, struct rte_mbuf *mbuf,
         .destination_port = miss->destination_port,
     };
     memcpy(draft->destination6, miss->destination6, sizeof(draft->destination6));
+    memcpy(draft->source6, miss->source6, sizeof(draft->source6));
     keep_source(draft);
 }
 
@@ -646,7 +654,7 @@ static void restore_miss(struct worker *worker, struct rte_mbuf *mbuf) {
         return;
     miss = &own->miss[packet_meta(mbuf)->session & ~SESSION_MISS_MARK];
     if (miss->flags & FLOW_IPV6)
-        session_replace6(mbuf, false, miss->key.v6.destination);
+        session_replace6(mbuf, false, miss->key.v6.destination, miss->key.v6.destination_port);
     else
         session_replace(mbuf, false, miss->key.v4.destination, miss->key.v4.destination_port);
 }
@@ -668,8 +676,8 @@ static void restore_flow(struct worker *worker, struct rte_mbuf *mbuf, uint32_t 
     } else if (ipv6 != (bool)(flow->flags & FLOW_IPV6) || !made_by(&came, &went, ipv6, packet)) {
         return;
     } else if (ipv6) {
-        session_replace6(mbuf, true, came.v6.source);
-        session_replace6(mbuf, false, came.v6.destination);
+        session_replace6(mbuf, true, came.v6.source, came.v6.source_port);
+        session_replace6(mbuf, false, came.v6.destination, came.v6.destination_port);
     } else {
         session_replace(mbuf, true, came.v4.source, came.v4.source_port);
         session_replace(mbuf, false, came.v4.destination, came.v4.destination_port);

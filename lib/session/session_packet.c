@@ -205,10 +205,12 @@ static void add_to_checksum(uint8_t *at, uint16_t difference, bool zero_is_none)
 /* Where the port stands that goes with the address: for ICMP queries the identifier, which is the
  * asking side's. NULL: nowhere. */
 static uint8_t *port_at(uint8_t *header, uint8_t protocol, bool source) {
+    enum icmp_kind wanted = source ? ICMP_KIND_QUERY : ICMP_KIND_ANSWER;
+
     if (protocol == IPPROTO_ICMP)
-        return icmp4_kind(header[0]) == (source ? ICMP_KIND_QUERY : ICMP_KIND_ANSWER)
-                   ? header + ICMP_IDENTIFIER
-                   : NULL;
+        return icmp4_kind(header[0]) == wanted ? header + ICMP_IDENTIFIER : NULL;
+    if (protocol == IPPROTO_ICMPV6)
+        return icmp6_kind(header[0]) == wanted ? header + ICMP_IDENTIFIER : NULL;
     if (!session_transports[protocol].ports || !session_transports[protocol].checksum)
         return NULL;
     return header + (source ? 0 : 2);
@@ -247,15 +249,12 @@ static void rewrite_part(struct rte_mbuf *mbuf, bool source, uint32_t address, u
         sum_anew(mbuf, header);
 }
 
-static bool is_error(struct rte_mbuf *mbuf) {
+static bool is_error4(struct rte_mbuf *mbuf) {
     const struct packet_meta *meta = packet_meta(mbuf);
     const uint8_t *type = rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, meta->l4_offset);
 
-    if (meta->flags & PACKET_LATER_FRAGMENT)
-        return false;
-    return meta->flags & PACKET_IPV6
-               ? meta->l4_protocol == IPPROTO_ICMPV6 && icmp6_kind(*type) == ICMP_KIND_ERROR
-               : meta->l4_protocol == IPPROTO_ICMP && icmp4_kind(*type) == ICMP_KIND_ERROR;
+    return !(meta->flags & PACKET_LATER_FRAGMENT) && meta->l4_protocol == IPPROTO_ICMP &&
+           icmp4_kind(*type) == ICMP_KIND_ERROR;
 }
 
 void session_rewrite_destination(struct rte_mbuf *mbuf, uint32_t number) {
@@ -263,7 +262,8 @@ void session_rewrite_destination(struct rte_mbuf *mbuf, uint32_t number) {
     const struct rewrite *rewrite = &flow->rewrite;
 
     if (flow->flags & FLOW_IPV6)
-        session_replace6(mbuf, false, session_flows[flow_other(number)].key6.source);
+        session_replace6(mbuf, false, session_flows[flow_other(number)].key6.source,
+                         session_flows[flow_other(number)].key6.source_port);
     else
         rewrite_part(mbuf, false, rewrite->destination, rewrite->destination_port,
                      rewrite->destination_header, rewrite->destination_transport);
@@ -276,15 +276,10 @@ void session_rewrite_source(struct rte_mbuf *mbuf, uint32_t number) {
     const struct rewrite *rewrite = &flow->rewrite;
 
     if (flow->flags & FLOW_IPV6) {
-        const uint8_t *source = session_flows[flow_other(number)].key6.destination;
+        const struct flow_key6 *answers = &session_flows[flow_other(number)].key6;
 
-        if (is_error(mbuf))
-            add_to_checksum(rte_pktmbuf_mtod_offset(mbuf, uint8_t *, packet_meta(mbuf)->l4_offset) +
-                                ICMP_CHECKSUM,
-                            checksum_difference6(packet_l3(mbuf, const uint8_t *) + 8, source),
-                            false);
-        session_replace6(mbuf, true, source);
-    } else if (is_error(mbuf)) { /* ICMP's checksum does not cover addresses */
+        session_replace6(mbuf, true, answers->destination, answers->destination_port);
+    } else if (is_error4(mbuf)) { /* ICMP's checksum does not cover addresses */
         session_replace(mbuf, true, rewrite->source, 0);
     } else {
         rewrite_part(mbuf, true, rewrite->source, rewrite->source_port, rewrite->source_header,
@@ -292,8 +287,28 @@ void session_rewrite_source(struct rte_mbuf *mbuf, uint32_t number) {
     }
 }
 
-void session_replace6(struct rte_mbuf *mbuf, bool source, const uint8_t address[16]) {
-    memcpy(packet_l3(mbuf, uint8_t *) + (source ? 8 : 24), address, 16);
+/* With a prefix instead of another (RFC 6296) the difference is nothing, and a checksum stays to
+ * the bit what it was. */
+void session_replace6(struct rte_mbuf *mbuf, bool source, const uint8_t address[16],
+                      uint16_t port) {
+    const struct packet_meta *meta = packet_meta(mbuf);
+    const struct transport *transport = &session_transports[meta->l4_protocol];
+    uint8_t *at = packet_l3(mbuf, uint8_t *) + (source ? 8 : 24);
+    uint8_t *header = rte_pktmbuf_mtod_offset(mbuf, uint8_t *, meta->l4_offset), *port_field;
+    uint32_t difference = checksum_difference6(at, address);
+
+    memcpy(at, address, 16);
+    if (meta->flags & PACKET_LATER_FRAGMENT)
+        return;
+    port_field = port_at(header, meta->l4_protocol, source);
+    if (port_field && load16(port_field) != port) {
+        difference += checksum_difference16(load16(port_field), port);
+        memcpy(port_field, &port, sizeof(port));
+    }
+    difference = checksum_fold(difference);
+    if (transport->checksum && difference != 0 && difference != UINT16_MAX)
+        add_to_checksum(header + transport->checksum, (uint16_t)difference,
+                        transport->zero_is_none);
 }
 
 uint16_t session_vrf_of(uint32_t number) {

@@ -114,7 +114,7 @@ static enum session_drop miss_packet(struct worker *worker, unsigned i, struct r
             return SESSION_TAKEN; /* counted by the translator; to be dropped */
         if (miss->flags & FLOW_DESTINATION) {
             if (miss->flags & FLOW_IPV6)
-                session_replace6(mbuf, false, miss->destination6);
+                session_replace6(mbuf, false, miss->destination6, miss->destination_port);
             else
                 session_replace(mbuf, false, miss->destination, miss->destination_port);
             packet_meta(mbuf)->session = SESSION_MISS_MARK | i;
@@ -328,7 +328,7 @@ static uint64_t plain_ipv6(struct rte_mbuf **packets, unsigned count_of, struct 
         unsigned flags = flow->flags;
 
         if (unlikely(!flow_has_key6(flow, &keys[i]) ||
-                     (flags & (wanted | FLOW_DEAD | FLOW_OTHER_VRF)) != wanted ||
+                     (flags & (wanted | FLOW_DEAD | FLOW_OTHER_VRF | FLOW_PORTS)) != wanted ||
                      !is_ordinary6(ip, packets[i]->pkt_len))) {
             rest |= UINT64_C(1) << i;
             continue;

@@ -59,7 +59,9 @@ static const char *const configuration =
     "'static': [{'outside': '10.3.0.99', 'inside': '192.168.1.99'}],"
     "'nptv6': [{'out': 'wan', 'inside': 'fd00:aaaa:bbbb::/48', 'outside': '2001:db8:9::/48'}],"
     "'nat64': [{'prefix': '64:ff9b:1::/96', 'out': 'wan', 'to': 'interface',"
-    "'filtering': 'endpoint_independent'},"
+    "'filtering': 'endpoint_independent', 'static': [{'outside': '198.51.100.77',"
+    "'inside': '2001:db8:1::10'}, {'protocol': 'udp', 'outside': 'interface',"
+    "'outside_port': '1000-3000', 'inside': '2001:db8:1::20', 'inside_port': 1}]},"
     "{'prefix': '64:ff9b:1::/96', 'out': 'dmz', 'to': '10.3.0.50',"
     "'mapping': 'endpoint_dependent'}]}," UNLIMITED "}";
 

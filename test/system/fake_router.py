@@ -132,7 +132,14 @@ NAT = {
         {"name": "nat64-1", "out": "wan", "prefix": "64:ff9b::/96", "to": "interface",
          "addresses": [{"first": "203.0.113.2", "last": "203.0.113.2"}],
          "mapping": "endpoint_independent", "filtering": "endpoint_dependent",
-         "port_first": 1024, "port_last": 65535},
+         "port_first": 1024, "port_last": 65535, "static": [
+             {"outside": "203.0.113.2", "protocol": "tcp", "port_first": 8080, "port_last": 8080,
+              "inside": "2001:db8:1::10", "inside_port": 80},
+             {"outside": "203.0.113.2", "protocol": "udp", "port_first": 6000, "port_last": 6099,
+              "inside": "2001:db8:1::11", "inside_port": 6000},
+             {"inside": "2001:db8:1::12", "protocol": "udp", "port_first": 7, "port_last": 7,
+              "inside_port": 7},
+             {"outside": "203.0.113.10", "inside": "2001:db8:1::20"}]},
         {"name": "labs", "out": "wan", "prefix": "2001:db8:1:64::/64", "to": "pool", "addresses": [
             {"first": "203.0.113.40", "last": "203.0.113.47"},
             {"first": "203.0.113.50", "last": "203.0.113.50"}],

@@ -1,6 +1,7 @@
 """NPTv6 and NAT64 as real hosts see them. NAT64: a host without IPv4 reaches hosts without IPv6 by
-ping, TCP, UDP, HTTP and traceroute, with all that ICMP has to tell. NPTv6: hosts keep their
-addresses inside, and are reached under others outside. Reload and restart keep connections."""
+ping, TCP, UDP, HTTP and traceroute, with all that ICMP has to tell; it is reached from there by
+static bindings, and by others of its kind in hairpins. NPTv6: hosts keep their addresses inside,
+and are reached under others outside. Reload and restart keep connections."""
 import contextlib
 import errno
 import os
@@ -112,14 +113,33 @@ LAN6_SECOND, FAR, FAR6 = "2001:db8:1::20", "192.0.2.10", "2001:db8:3::10"
 SERVER, SERVER_FAR = behind(WAN), behind(FAR)
 
 
-def nat64_config(rules=(), **rule):
+def nat64_config(rules=(), static=(), **rule):
     usual = {"in": "lan", "out": "wan", "to": "interface", **rule}
     return plain_config(
         lan={"addresses": [f"{LAN6_ROUTER}/64"]}, wan={"addresses": [f"{WAN_ROUTER}/24"]},
         routes=[{"prefix": "192.0.2.0/24", "via": WAN}, {"prefix": "2001:db8:3::/64", "via": LAN6}],
         sessions={"size": 16384}, firewall={"default": "drop", "rules": [*RULES, *rules]},
-        nat={"nat64": [{"name": "ours", "prefix": "64:ff9b:1::/96", **usual},
+        nat={"nat64": [{"name": "ours", "prefix": "64:ff9b:1::/96", **usual,
+                        "static": list(static)},
                        {"name": "well-known", "prefix": "64:ff9b::/96", **usual}]})
+
+
+WHOLE = "203.0.113.50"
+
+
+def bound_config(rules=()):
+    """A port of the router and an address of their own lead to lan, which the firewall lets."""
+    return nat64_config(
+        rules=[{"name": "web", "in": "wan", "protocol": "tcp", "destination": LAN6_SECOND,
+                "destination_port": WEB, "action": "accept"},
+               {"name": "ping", "in": "wan", "protocol": "icmpv6", "icmp_type": "echo_request",
+                "destination": LAN6, "action": "accept"},
+               {"name": "echo", "in": "wan", "protocol": "udp", "destination": LAN6,
+                "action": "accept"},
+               {"name": "turn", "in": "lan", "out": "lan", "action": "accept"}, *rules],
+        static=[{"protocol": "tcp", "outside": "interface", "outside_port": 8080,
+                 "inside": LAN6_SECOND, "inside_port": WEB},
+                {"outside": WHOLE, "inside": LAN6}])
 
 
 def nat64_plug(router, lan, wan):
@@ -253,7 +273,7 @@ def nat64_udp(tap, router, lan, wan):
             check(own.recvfrom(2000)[0] == data, f"{size} bytes have changed")
     with tap.case("NAT64: nobody else answers; with endpoint-independent filtering anybody may"):
         games = {"name": "games", "in": "wan", "out": "lan", "protocol": "udp",
-                 "destination": WAN_ROUTER, "action": "accept"}
+                 "destination": [LAN6, LAN6_SECOND], "action": "accept"}
         for document, expected in (
                 (nat64_config(), None), (nat64_config(rules=[games]), None),
                 (nat64_config(filtering="endpoint_independent"), None),
@@ -380,6 +400,115 @@ def kept(router, own_port):
             for each in sessions(router, protocol="tcp", port=own_port)]
 
 
+def nat64_bound(tap, router, lan, wan):
+    router.call("config.apply", {"config": bound_config()})
+    router.call("stats.clear")
+    with tap.case("NAT64: wan reaches lan by a static binding; lan sees it behind the prefix"):
+        with server(lan, WEB, LAN6_SECOND) as clients, connect(wan, WAN_ROUTER, 8080) as own:
+            echo(own, secrets.token_bytes(BLOCK))
+            equal([client[0] for client in clients], [SERVER], "clients")
+            equal([[each["destination"], each["translated_source"]["address"],
+                    each["translated_destination"]]
+                   for each in sessions(router, protocol="tcp", port=8080)
+                   if each["in"] == "wan"],
+                  [[{"address": WAN_ROUTER, "port": 8080}, SERVER,
+                    {"address": LAN6_SECOND, "port": WEB}]], "sessions")
+        router.no_drops()
+    with tap.case("NAT64: curl gets a page from an HTTP server on lan"):
+        need("curl")
+        page, copied = os.path.join(lan.lab.directory, "page6"), lan.lab.path("page6.copy")
+        with open(page, "wb") as file:
+            file.write(secrets.token_bytes(BLOCK))
+        process = lan.serve("/usr/bin/python3", "-u", "-m", "http.server", WEB, "--bind",
+                            LAN6_SECOND, "--directory", lan.lab.directory, ready="Serving HTTP")
+        try:
+            for host, place in ((wan, WAN_ROUTER), (lan, f"[{behind(WAN_ROUTER)}]")):
+                host.run("curl", "-sS", "-g", "--noproxy", "*", "-m", 20, "-o", copied,
+                         f"http://{place}:8080/page6")
+                with open(page, "rb") as one, open(copied, "rb") as other:
+                    check(one.read() == other.read(), "the page has changed on its way")
+                os.remove(copied)
+        finally:
+            lan.lab.stop(process)
+        router.no_drops()
+    with tap.case("NAT64: a static address answers ping and UDP, in pieces too"):
+        wan.ping(WHOLE)
+        wan.ping(WHOLE, "-s", 1400)
+        for size in (100, 1300, 8000):
+            data = secrets.token_bytes(size)
+            with socket_in(wan, socket.SOCK_DGRAM, WAN) as own, \
+                    socket_in(lan, socket.SOCK_DGRAM, LAN6, PORT) as far:
+                own.sendto(data, (WHOLE, PORT))
+                back, place = far.recvfrom(65536)
+                check(back == data, "the datagram has changed on its way in")
+                equal(place[0], SERVER, "client as lan sees it")
+                far.sendto(data, place)
+                check(own.recvfrom(65536) == (data, (WHOLE, PORT)), "another answer")
+        router.no_drops()
+    with tap.case("NAT64: that host leaves with its static address, others with the router's"):
+        with server(wan, PORT) as clients:
+            for address in (LAN6, LAN6_SECOND):
+                with connect(lan, SERVER, PORT, 40408, own_address=address) as own:
+                    echo(own, secrets.token_bytes(20000))
+            equal(clients, [(WHOLE, 40408), (WAN_ROUTER, 40408)], "clients")
+    with tap.case("NAT64: hairpins by a static port, an address and a mapping"):
+        turn, whole = behind(WAN_ROUTER), behind(WHOLE)
+        with server(lan, WEB, LAN6_SECOND) as clients, \
+                connect(lan, turn, 8080, 40409, own_address=LAN6) as own:
+            echo(own, secrets.token_bytes(BLOCK))
+            equal(clients, [(whole, 40409)], "client")
+        lan.ping(whole, "-I", LAN6_SECOND)
+        icmp_refuses(lan, whole, 100)
+        # A mapping, as a STUN server would tell it.
+        with socket_in(lan, socket.SOCK_DGRAM, LAN6_SECOND, 40410) as own, \
+                socket_in(lan, socket.SOCK_DGRAM, LAN6, 40411) as other, \
+                socket_in(wan, socket.SOCK_DGRAM, WAN, PORT) as stun:
+            own.sendto(b"who am I?", (SERVER, PORT))
+            port = stun.recvfrom(100)[1][1]
+            for size in (1, 100, 8000):
+                data = secrets.token_bytes(size)
+                other.sendto(data, (turn, port))
+                back, place = own.recvfrom(65536)
+                check(back == data, "the datagram has changed on its way")
+                equal(place[:2], (whole, 40411), "sender")
+                own.sendto(data, place)
+                back, place = other.recvfrom(65536)
+                check(back == data, "the answer has changed on its way")
+                equal(place[:2], (turn, port), "who answers")
+        router.no_drops()
+    with tap.case("NAT64: what the firewall does not let in stays out"):
+        equal(refused(wan, WHOLE, WEB), "silence", "another port")
+        router.call("config.apply", {"config": nat64_config(static=bound_config()["nat"]["nat64"][0]
+                                                            ["static"])})
+        with server(lan, WEB, LAN6_SECOND):
+            equal(refused(wan, WAN_ROUTER, 8080), "silence", "without a rule")
+            equal(refused(lan, behind(WAN_ROUTER), 8080), "silence", "a hairpin without a rule")
+    router.call("config.apply", {"config": nat64_config()})
+
+
+def nat64_bound_restart(tap, lab, router, lan, wan):
+    router.call("config.apply", {"config": bound_config()})
+    with server(lan, WEB, LAN6_SECOND), \
+            connect(wan, WAN_ROUTER, 8080, 42001, timeout=30) as inward, \
+            connect(lan, behind(WAN_ROUTER), 8080, 42002, timeout=30, own_address=LAN6) as turned:
+        for own in (inward, turned):
+            echo(own, secrets.token_bytes(BLOCK))
+        before = kept(router, 42001) + kept(router, 42002)
+        with tap.case("NAT64: a restart keeps connections by static bindings and hairpins"):
+            equal(len(before), 2, "sessions")
+            router = restart(lab, router, bound_config())
+            equal(kept(router, 42001) + kept(router, 42002), before, "sessions after the start")
+            nat64_plug(router, lan, wan)
+            for own in (inward, turned):
+                echo(own, secrets.token_bytes(BLOCK))
+        with tap.case("NAT64: without the bindings they end"):
+            router.call("config.apply", {"config": nat64_config(rules=[
+                {"name": "any", "action": "accept"}])})
+            until(lambda: not kept(router, 42001) + kept(router, 42002), "the sessions have ended")
+            router.call("config.apply", {"config": nat64_config()})
+    return router
+
+
 def nat64_restart(tap, lab, router, lan, wan):
     with server(wan, PORT) as clients, \
             connect(lan, SERVER, PORT, 42424, timeout=30, own_address=LAN6) as own:
@@ -417,6 +546,8 @@ def nat64(tap):
         nat64_udp(tap, router, lan, wan)
         nat64_errors(tap, router, lan, wan)
         nat64_path(tap, router, lan, wan)
+        nat64_bound(tap, router, lan, wan)
+        router = nat64_bound_restart(tap, lab, router, lan, wan)
         router = nat64_restart(tap, lab, router, lan, wan)
         well(tap, "NAT64", router)
 

@@ -254,6 +254,12 @@ class Show(Case):
             |labs        2001:db8:1:64::/64  wan  203.0.113.40-203.0.113.47  2000-2999   endpoint_dependent    endpoint_dependent
             |                                     203.0.113.50
             |
+            |NAT64 RULE  OUTSIDE                    INSIDE
+            |nat64-1     203.0.113.2:8080 tcp       [2001:db8:1::10]:80
+            |nat64-1     203.0.113.2:6000-6099 udp  [2001:db8:1::11]:6000
+            |nat64-1     no address                 [2001:db8:1::12]:7
+            |nat64-1     203.0.113.10               2001:db8:1::20
+            |
             |mappings: 1,234
         """)
         self.router.configured = False

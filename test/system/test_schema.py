@@ -100,6 +100,11 @@ def nat64(**members):
     return nat(nat64=[{"prefix": "64:ff9b::/96", "out": "wan", "to": "interface", **members}])
 
 
+def bound(*bindings, **members):
+    usual = {"outside": "203.0.113.60", "inside": "2001:db8::10"}
+    return nat64(static=[{**usual, **each} for each in bindings], **members)
+
+
 GCM = {"algorithm": "aes-gcm-128", "key": "00" * 20}
 CBC = {"algorithm": "aes-cbc-128", "key": "00" * 16, "authentication": "hmac-sha256-128",
        "authentication_key": "00" * 32}
@@ -526,6 +531,31 @@ CASES = [
         nptv6=[{"out": "wan", "inside": "fd00::/48", "outside": "2001:db8:9::/48"}],
         nat64=[{"prefix": "2001:db8:9:64::/64", "out": "wan", "to": "interface"}])),
     (BEYOND, "NAT64 by no interface", nat64(out="dmz")),
+    (RIGHT, "static bindings of NAT64", bound(
+        {"protocol": "tcp", "outside": "interface", "outside_port": 8080, "inside_port": 80},
+        {"protocol": "udp", "outside_port": "6000-6099"}, {"protocol": 6, "outside_port": 1},
+        {"outside": "203.0.113.61", "inside": "2001:db8::11"})),
+    (RIGHT, "no static bindings of NAT64", bound()),
+    (WRONG, "a binding with a protocol and no port", bound({"protocol": "tcp"})),
+    (WRONG, "a binding with a port and no protocol", bound({"outside_port": 80})),
+    (WRONG, "a binding with an inside port alone", bound({"inside_port": 80})),
+    (WRONG, "a binding of GRE", bound({"protocol": "gre", "outside_port": 80})),
+    (WRONG, "a binding of ICMP", bound({"protocol": "icmp"})),
+    (WRONG, "all of the router's address bound", bound({"outside": "interface"})),
+    (WRONG, "an IPv4 inside of a binding", bound({"inside": "192.0.2.1"})),
+    (WRONG, "an IPv6 outside of a binding", bound({"outside": "2001:db8::1"})),
+    (WRONG, "port 0 bound", bound({"protocol": "tcp", "outside_port": 0})),
+    (WRONG, "a binding with an unknown key", bound({"hairpin": True})),
+    (WRONG, "a range of inside ports", bound(
+        {"protocol": "tcp", "outside_port": "1-9", "inside_port": "1-9"})),
+    (BEYOND, "a group inside of a binding", bound({"inside": "ff02::1"})),
+    (BEYOND, "a binding behind its own prefix", bound({"inside": "64:ff9b::1"})),
+    (BEYOND, "inside ports past the end", bound(
+        {"protocol": "tcp", "outside_port": "1-9", "inside_port": 65530})),
+    (BEYOND, "a port bound twice", bound({"protocol": "tcp", "outside_port": 8},
+                                         {"protocol": "tcp", "outside_port": "1-9",
+                                          "inside": "2001:db8::11"})),
+    (BEYOND, "an address of a pool bound", bound({}, to="203.0.113.60/30")),
     # IPsec: associations.
     (RIGHT, "an empty IPsec", ipsec()),
     (RIGHT, "IPsec with empty lists", ipsec(sas=[], policies=[])),
