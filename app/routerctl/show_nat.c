@@ -156,7 +156,7 @@ static void show_nptv6(struct session *session, const json_t *rules) {
 static void outside_cell(struct table *table, const json_t *fixed) {
     const char *outside = field_text(fixed, "outside");
 
-    if (outside[0] == '\0')
+    if (!json_is_string(json_object_get(fixed, "outside")))
         table_coloured(table, TABLE_RED, "no address");
     else if (json_is_integer(json_object_get(fixed, "port_first")))
         table_cell(table, "%s:%s %s", outside, ports_text(fixed).text,

@@ -2,6 +2,10 @@
  * ICMP errors about packets of sessions that go on as the other version of IP: RFC 7915 sections
  * 4.2 and 4.3, 5.2 and 5.3. The error and the packet it quotes both get headers of the other
  * version, so the whole packet is made anew in its buffer.
+ *
+ * An error may have extensions behind the packet that it quotes (RFC 4884), for instance the labels
+ * of a router of MPLS. They stay as they are; the length of what is quoted, which tells where they
+ * begin, follows.
  */
 #include "l3/icmp.h"
 #include "session/embedded.h"
@@ -16,6 +20,9 @@ enum {
     MTU_DIFFERENCE = IPV6_HEADER - IPV4_HEADER,
     IPV6_LEAST_MTU = 1280,
     NOWHERE = 0xff,
+    EXTENDED_QUOTE_LEAST = 128, /* RFC 4884 section 4: bytes in front of an extension */
+    EXTENSION_LEAST = 4,
+    EXTENSION_MAX = ICMPV6_ERROR_MAX - IPV6_HEADER - ICMP_HEADER - EXTENDED_QUOTE_LEAST,
 };
 
 /* RFC 792, 1191 and 1812. */
@@ -166,6 +173,72 @@ static bool head_to_ipv4(const struct icmp_head *old, struct icmp_head *new) {
     }
 }
 
+/* --- extensions: RFC 4884 --- */
+
+struct extension {
+    unsigned quote;  /* bytes in front of it: the packet that is quoted, and zeroes */
+    unsigned length; /* 0: there is none */
+    uint8_t bytes[EXTENSION_MAX];
+};
+
+/* Its sections 4.1 to 4.5. The length of the quote is in units of this many bytes, and stands in
+ * the second word, shifted by so many bits. */
+static bool may_have_extension(uint8_t type, bool ipv6) {
+    return ipv6
+               ? type == V6_UNREACHABLE || type == V6_TIME_EXCEEDED
+               : type == V4_UNREACHABLE || type == V4_TIME_EXCEEDED || type == V4_PARAMETER_PROBLEM;
+}
+
+static unsigned length_unit(bool ipv6) {
+    return ipv6 ? 8 : 4;
+}
+
+static unsigned length_shift(bool ipv6) {
+    return ipv6 ? 24 : 16;
+}
+
+/* A length that is none, or leaves nothing behind it, does not count: all of the error is the
+ * quote then. An extension for which there will be no room is left out. */
+static void read_extension(struct rte_mbuf *mbuf, const struct icmp_head *head, bool ipv6,
+                           struct extension *out) {
+    uint32_t begin = packet_meta(mbuf)->l4_offset + (uint32_t)ICMP_HEADER;
+    uint32_t there = mbuf->pkt_len - begin;
+    uint32_t quote = (head->rest >> length_shift(ipv6) & 0xff) * length_unit(ipv6);
+    const uint8_t *bytes;
+
+    *out = (struct extension){.quote = there};
+    if (!may_have_extension(head->type, ipv6) || quote < EXTENDED_QUOTE_LEAST ||
+        quote + EXTENSION_LEAST > there)
+        return;
+    out->quote = quote;
+    if (there - quote > EXTENSION_MAX)
+        return;
+    bytes = rte_pktmbuf_read(mbuf, begin + quote, there - quote, out->bytes);
+    if (!bytes)
+        return;
+    out->length = there - quote;
+    if (bytes != out->bytes)
+        memcpy(out->bytes, bytes, out->length);
+}
+
+/* How long the quote becomes, of which `header` and `left` bytes are something, and the second word
+ * that says so. *left may shrink to make room; an extension that does not fit even so, or that the
+ * new type cannot have, is left out: half of one would be of no use to anybody. */
+static unsigned place_extension(struct extension *extension, bool ipv6, unsigned header,
+                                unsigned *left, struct icmp_head *head) {
+    unsigned unit = length_unit(ipv6), taken = header + ICMP_HEADER + extension->length, quote;
+    unsigned most = ipv6 ? ICMPV6_ERROR_MAX : ICMPV4_ERROR_MAX;
+
+    if (!may_have_extension(head->type, ipv6) || taken + EXTENDED_QUOTE_LEAST > most)
+        extension->length = 0;
+    if (extension->length == 0)
+        return header + *left;
+    *left = RTE_MIN(*left, (most - taken) / unit * unit - header);
+    quote = RTE_MAX(RTE_ALIGN_CEIL(header + *left, unit), (unsigned)EXTENDED_QUOTE_LEAST);
+    head->rest |= quote / unit << length_shift(ipv6);
+    return quote;
+}
+
 /* --- packets --- */
 
 static void write_header(uint8_t *at, const union flow_key *key, bool ipv6, uint8_t traffic_class,
@@ -223,14 +296,14 @@ struct quoted {
     uint8_t protocol, hops, traffic_class;
 };
 
-/* With the quote's transport header as the other side knows it. `sent`: the quoted packet's key
- * there. */
-static bool read_quoted(struct rte_mbuf *mbuf, bool was_ipv6, unsigned header,
+/* With the quote's transport header as the other side knows it. `behind`: where an extension
+ * begins; `sent`: the quoted packet's key there. */
+static bool read_quoted(struct rte_mbuf *mbuf, bool was_ipv6, unsigned header, unsigned behind,
                         const union flow_key *sent, struct quoted *out) {
     const struct packet_meta *meta = packet_meta(mbuf);
     const uint8_t *packet =
         rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, meta->l4_offset + ICMP_HEADER);
-    unsigned there = mbuf->data_len - meta->l4_offset - ICMP_HEADER;
+    unsigned there = RTE_MIN((unsigned)mbuf->data_len - meta->l4_offset - ICMP_HEADER, behind);
     unsigned most = was_ipv6 ? ICMPV4_ERROR_MAX - 2 * IPV4_HEADER - ICMP_HEADER : QUOTE_MAX;
     uint32_t whole = was_ipv6 ? IPV6_HEADER + rte_be_to_cpu_16(load16(packet + 4))
                               : rte_be_to_cpu_16(load16(packet + 2));
@@ -282,20 +355,23 @@ enum session_drop session_family_icmp_error(struct rte_mbuf *mbuf, uint32_t numb
     union flow_key sent = flow_key_of(other), to = session_key_sent_on(number);
     struct icmp_head old = {icmp[0], icmp[1], rte_be_to_cpu_32(load32(icmp + 4))}, new;
     uint8_t hops = packet[was_ipv6 ? 7 : 8], traffic_class = traffic_class_of(packet, was_ipv6);
-    unsigned header = ipv6 ? IPV6_HEADER : IPV4_HEADER, length;
+    unsigned header = ipv6 ? IPV6_HEADER : IPV4_HEADER, length, quote;
+    struct extension extension;
     struct quoted quoted;
     uint32_t rest;
     uint16_t checksum;
-    uint8_t *at;
+    uint8_t *at, *quoted_at;
 
-    if (!read_quoted(mbuf, was_ipv6, quoted_header, &sent, &quoted))
+    read_extension(mbuf, &old, was_ipv6, &extension);
+    if (!read_quoted(mbuf, was_ipv6, quoted_header, extension.quote, &sent, &quoted))
         return SESSION_DROP_ICMP_QUOTE;
     if (was_ipv6 ? !head_to_ipv4(&old, &new)
                  : !head_to_ipv6(&old, quoted.length + IPV4_HEADER, &new))
         return SESSION_DROP_FAMILY_ICMP;
     if (ipv6)
         embed_like(sent.v6.destination, flow->key4.source, load32(packet + 12), to.v6.source);
-    length = ICMP_HEADER + header + quoted.left;
+    quote = place_extension(&extension, ipv6, header, &quoted.left, &new);
+    length = ICMP_HEADER + quote + extension.length;
     at = renew(mbuf, header + length);
     if (!at)
         return SESSION_DROP_NO_HEADROOM;
@@ -307,7 +383,10 @@ enum session_drop session_family_icmp_error(struct rte_mbuf *mbuf, uint32_t numb
     memcpy(at + header + 4, &rest, sizeof(rest));
     write_header(at + header + ICMP_HEADER, &sent, ipv6, quoted.traffic_class, quoted.hops,
                  quoted.protocol, quoted.length);
-    memcpy(at + header + ICMP_HEADER + header, quoted.bytes, quoted.left);
+    quoted_at = at + header + ICMP_HEADER;
+    memcpy(quoted_at + header, quoted.bytes, quoted.left);
+    memset(quoted_at + header + quoted.left, 0, quote - header - quoted.left);
+    memcpy(quoted_at + quote, extension.bytes, extension.length);
     checksum = icmp_checksum(at, ipv6, length);
     memcpy(at + header + ICMP_CHECKSUM, &checksum, sizeof(checksum));
     meta->flags = (uint16_t)((meta->flags & ~(PACKET_IPV6 | PACKET_OPTIONS)) | PACKET_REWRITE |

@@ -251,17 +251,28 @@ static unsigned quote_length(const struct frame *about, unsigned quote, unsigned
     return there < quote ? there : quote;
 }
 
+/* Bytes behind an error's header that has an extension; what is between is zero. */
+static unsigned with_extension(const char *hex, unsigned at, uint8_t *bytes, size_t room) {
+    return at + parse_hex(hex, bytes, room);
+}
+
 struct frame *frame_icmp4_error(struct ipv4 f) {
-    unsigned length = quote_length(f.about, f.quote, 576 - IP4_HEADER - 8);
-    uint8_t *at;
+    unsigned quoted = quote_length(f.about, f.quote, 576 - IP4_HEADER - 8), length = quoted;
+    uint8_t *at, extension[2000];
     struct frame *frame;
 
     f.tos = f.tos ? f.tos : 0xc0;
+    if (f.extension)
+        length = with_extension(f.extension, f.extension_at, extension, sizeof(extension));
     frame = start_ip4(&f, ICMP, 8 + length, &at);
     at[0] = (uint8_t)f.type;
     at[1] = (uint8_t)f.code;
     put32(at + 4, f.rest);
-    memcpy(at + 8, f.about->bytes + frame_ip_offset(f.about), length);
+    memcpy(at + 8, f.about->bytes + frame_ip_offset(f.about), quoted);
+    if (f.extension) {
+        at[5] = (uint8_t)(f.extension_at / 4);
+        memcpy(at + 8 + f.extension_at, extension, length - f.extension_at);
+    }
     put16(at + 2, (uint16_t)~fold16(sum16(0, at, 8 + length)));
     return frame;
 }
@@ -361,14 +372,21 @@ struct frame *frame_icmp6(struct ipv6 f) {
 }
 
 struct frame *frame_icmp6_error(struct ipv6 f) {
-    unsigned length = quote_length(f.about, f.quote, 1280 - IP6_HEADER - 8);
-    uint8_t *at;
-    struct frame *frame = start_ip6(&f, ICMP6, 8 + length, &at);
+    unsigned quoted = quote_length(f.about, f.quote, 1280 - IP6_HEADER - 8), length = quoted;
+    uint8_t *at, extension[2000];
+    struct frame *frame;
 
+    if (f.extension)
+        length = with_extension(f.extension, f.extension_at, extension, sizeof(extension));
+    frame = start_ip6(&f, ICMP6, 8 + length, &at);
     at[0] = (uint8_t)f.type;
     at[1] = (uint8_t)f.code;
     put32(at + 4, f.rest);
-    memcpy(at + 8, f.about->bytes + frame_ip_offset(f.about), length);
+    memcpy(at + 8, f.about->bytes + frame_ip_offset(f.about), quoted);
+    if (f.extension) {
+        at[4] = (uint8_t)(f.extension_at / 8);
+        memcpy(at + 8 + f.extension_at, extension, length - f.extension_at);
+    }
     put16(at + 2, transport_checksum6(frame->bytes + IP, ICMP6, at, 8 + length));
     return frame;
 }

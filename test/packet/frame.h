@@ -46,6 +46,9 @@ struct ipv4 {
     uint32_t rest;             /* of icmp4(): the header's second word */
     const struct frame *about; /* of icmp4_error(): the packet it quotes */
     unsigned quote;            /* of icmp4_error(): how much of it; 0 = up to 548 bytes */
+    const char *extension;     /* of icmp4_error(): hexadecimal digits of what is behind it (RFC
+                                  4884), and where: so many bytes behind the error's header */
+    unsigned extension_at;
 };
 
 struct ipv6 {
@@ -63,6 +66,8 @@ struct ipv6 {
     uint32_t rest;
     const struct frame *about;
     unsigned quote; /* 0 = up to 1232 bytes */
+    const char *extension;
+    unsigned extension_at;
 };
 
 struct arp {

@@ -1008,6 +1008,23 @@ CASE(errors_that_quote_something_else) {
     forget_drops();
 }
 
+/* RFC 4884: what is quoted keeps its length, so what is behind it stays where it is. */
+CASE(extensions_of_errors_stay) {
+    struct frame *sent;
+
+    start(masquerade);
+    inject(LAN, udp4(.source = INSIDE ":5000", .destination = SERVER ":53", .size = 33));
+    sent = take_one(WAN);
+    inject(WAN, icmp4_error(.source = "198.51.100.9", .destination = OUTSIDE, .type = UNREACHABLE,
+                            .code = 1, .about = sent, .extension_at = 128,
+                            .extension = "2000e1ab0008010100010102"));
+    expect(LAN, icmp4_error(.source = "198.51.100.9", .destination = INSIDE, .type = UNREACHABLE,
+                            .code = 1, .ttl = 63, .extension_at = 128,
+                            .extension = "2000e1ab0008010100010102",
+                            .about = udp4(.source = INSIDE ":5000", .destination = SERVER ":53",
+                                          .size = 33, .ttl = 63)));
+}
+
 CASE(random_errors_do_no_harm) {
     start(masquerade);
     for (unsigned n = 0; n < 10000; n++) {

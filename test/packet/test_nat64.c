@@ -538,6 +538,194 @@ CASE(path_mtu) {
     expect_drop("local.too_big", 1);
 }
 
+/* --- extensions of ICMP errors: RFC 4884 --- */
+
+/* Version 2, and one object: a label of MPLS (RFC 4950). What is in them is nobody's business. */
+#define LABELS "2000e1ab0008010100010102"
+
+static struct frame *client_sends(unsigned size) {
+    inject(LAN, udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53), .size = size));
+    return take_one(WAN);
+}
+
+static struct frame *quoted6(unsigned size) {
+    return udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53), .size = size,
+                .hop_limit = 63);
+}
+
+static struct frame *quoted4(unsigned size) {
+    return udp4(.source = SERVER ":53", .destination = OUTSIDE ":4000", .size = size, .ttl = 63);
+}
+
+/* The quote grows by 20 bytes, and is filled up to whole words of 64 bits. */
+CASE(extensions_go_on_to_ipv6) {
+    static const struct {
+        unsigned size, quote, at, quote6, at6;
+    } lengths[] = {
+        {300, 128, 128, 148, 152}, /* bytes of UDP's data; in front of the extension, before, after
+                                    */
+        {300, 132, 132, 152, 152}, {300, 136, 136, 156, 160}, {300, 328, 328, 348, 352},
+        {10, 38, 128, 58, 128}, /* a short packet: zeroes up to 128 bytes */
+        {81, 109, 128, 129, 136},
+    };
+
+    start(nat64);
+    for (unsigned i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+        struct frame *sent = client_sends(lengths[i].size);
+
+        error_about(sent, (struct ipv4){.type = V4_TIME_EXCEEDED,
+                                        .quote = lengths[i].quote,
+                                        .extension = LABELS,
+                                        .extension_at = lengths[i].at});
+        expect(LAN, icmp6_error(.source = GATEWAY6, .destination = CLIENT, .type = V6_TIME_EXCEEDED,
+                                .hop_limit = 63, .traffic_class = 0xc0,
+                                .about = quoted6(lengths[i].size), .quote = lengths[i].quote6,
+                                .extension = LABELS, .extension_at = lengths[i].at6));
+    }
+}
+
+CASE(extensions_go_on_to_ipv4) {
+    static const struct {
+        unsigned size, quote, at, quote4, at4;
+    } lengths[] = {
+        {300, 128, 128, 108, 128}, {300, 152, 152, 132, 132}, {300, 344, 344, 324, 324},
+        {10, 58, 128, 38, 128},    {101, 149, 152, 129, 132},
+    };
+
+    start(nat64);
+    open_udp();
+    for (unsigned i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+        inject(WAN, udp4(.source = SERVER ":53", .destination = OUTSIDE ":4000",
+                         .size = lengths[i].size));
+        inject(LAN,
+               icmp6_error(.source = CLIENT, .destination = SERVER6, .type = V6_UNREACHABLE,
+                           .code = V6_NO_PORT, .about = take_one(LAN), .quote = lengths[i].quote,
+                           .extension = LABELS, .extension_at = lengths[i].at));
+        expect_ipv4(WAN,
+                    patch(icmp4_error(.source = OUTSIDE, .destination = SERVER,
+                                      .type = V4_UNREACHABLE, .code = 3, .ttl = 63,
+                                      .about = quoted4(lengths[i].size), .quote = lengths[i].quote4,
+                                      .extension = LABELS, .extension_at = lengths[i].at4),
+                          IP + 1, "00"));
+    }
+}
+
+/* There is room in the second word beside the MTU, but not in every error of IPv6. */
+CASE(extensions_that_the_other_error_cannot_have) {
+    struct frame *sent;
+
+    start(nat64);
+    sent = client_sends(300);
+    error_about(sent, (struct ipv4){.type = V4_UNREACHABLE,
+                                    .code = V4_TOO_BIG,
+                                    .rest = 1400,
+                                    .quote = 128,
+                                    .extension = LABELS,
+                                    .extension_at = 128});
+    expect(LAN, icmp6_error(.source = GATEWAY6, .destination = CLIENT, .type = V6_TOO_BIG,
+                            .rest = 1420, .hop_limit = 63, .traffic_class = 0xc0,
+                            .about = quoted6(300), .quote = 148));
+    error_about(sent, (struct ipv4){.type = V4_PARAMETER,
+                                    .rest = 8u << 24,
+                                    .quote = 128,
+                                    .extension = LABELS,
+                                    .extension_at = 128});
+    expect(LAN, icmp6_error(.source = GATEWAY6, .destination = CLIENT, .type = V6_PARAMETER,
+                            .rest = 7, .hop_limit = 63, .traffic_class = 0xc0,
+                            .about = quoted6(300), .quote = 148));
+}
+
+/* A length that cannot be: all of it is the quote. */
+CASE(lengths_that_are_wrong) {
+    static const unsigned words[] = {1, 31, 77, 78,
+                                     255}; /* 308 bytes are there, and 77 words all */
+    struct frame *sent;
+
+    start(nat64);
+    sent = client_sends(280);
+    for (unsigned i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        error_about(sent, (struct ipv4){.type = V4_TIME_EXCEEDED, .rest = words[i] << 16});
+        expect(LAN, icmp6_error(.source = GATEWAY6, .destination = CLIENT, .type = V6_TIME_EXCEEDED,
+                                .hop_limit = 63, .traffic_class = 0xc0, .about = quoted6(280)));
+    }
+}
+
+static const char *zeroes(unsigned bytes) {
+    char *out = room_for(2 * bytes + 1);
+
+    memset(out, '0', 2 * bytes);
+    out[2 * bytes] = '\0';
+    return out;
+}
+
+/* An error is no longer than 1280 bytes, or 576: the quote makes room, down to 128 bytes. */
+CASE(long_extensions) {
+    struct frame *sent;
+
+    start(nat64);
+    sent = client_sends(1400);
+    error_about(sent, (struct ipv4){.type = V4_TIME_EXCEEDED,
+                                    .quote = 400,
+                                    .extension = zeroes(1000),
+                                    .extension_at = 400});
+    expect(LAN, icmp6_error(.source = GATEWAY6, .destination = CLIENT, .type = V6_TIME_EXCEEDED,
+                            .hop_limit = 63, .traffic_class = 0xc0, .about = quoted6(1400),
+                            .quote = 232, .extension = zeroes(1000), .extension_at = 232));
+    for (unsigned size = 1104; size <= 1108; size += 4) {
+        struct ipv6 expected = {.source = GATEWAY6,
+                                .destination = CLIENT,
+                                .type = V6_TIME_EXCEEDED,
+                                .hop_limit = 63,
+                                .traffic_class = 0xc0,
+                                .about = quoted6(1400),
+                                .quote = 148};
+
+        error_about(sent, (struct ipv4){.type = V4_TIME_EXCEEDED,
+                                        .quote = 128,
+                                        .extension = zeroes(size),
+                                        .extension_at = 128});
+        if (size == 1104) { /* it just fits */
+            expected.quote = expected.extension_at = 128;
+            expected.extension = zeroes(size);
+        }
+        expect(LAN, frame_icmp6_error(expected));
+    }
+    inject(WAN, udp4(.source = SERVER ":53", .destination = OUTSIDE ":4000", .size = 1000));
+    sent = take_one(LAN);
+    for (unsigned size = 420; size <= 424; size += 4) {
+        struct ipv4 expected = {.source = OUTSIDE,
+                                .destination = SERVER,
+                                .type = V4_UNREACHABLE,
+                                .code = 3,
+                                .ttl = 63,
+                                .about = quoted4(1000),
+                                .quote = 132};
+
+        inject(LAN, icmp6_error(.source = CLIENT, .destination = SERVER6, .type = V6_UNREACHABLE,
+                                .code = V6_NO_PORT, .about = sent, .quote = 152,
+                                .extension = zeroes(size), .extension_at = 152));
+        if (size == 420) {
+            expected.quote = expected.extension_at = 128;
+            expected.extension = zeroes(size);
+        }
+        expect_ipv4(WAN, patch(frame_icmp4_error(expected), IP + 1, "00"));
+    }
+}
+
+/* In several buffers: of the quote, what is in the first one is enough. */
+CASE(extensions_in_another_buffer) {
+    struct frame *sent, *error;
+
+    start(nat64);
+    sent = client_sends(300);
+    error = icmp4_error(.source = GATEWAY, .destination = OUTSIDE, .type = V4_TIME_EXCEEDED,
+                        .about = sent, .quote = 136, .extension = LABELS, .extension_at = 136);
+    inject_split(WAN, error, IP4_PAYLOAD + 8 + 100);
+    expect(LAN, icmp6_error(.source = GATEWAY6, .destination = CLIENT, .type = V6_TIME_EXCEEDED,
+                            .hop_limit = 63, .traffic_class = 0xc0, .about = quoted6(300),
+                            .quote = 120, .extension = LABELS, .extension_at = 128));
+}
+
 /* --- who may --- */
 
 CASE(the_firewall_sees_the_ipv6_packet) {

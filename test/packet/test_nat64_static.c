@@ -251,6 +251,26 @@ CASE(an_error_about_an_echo_that_turned) {
                                                 .identifier = 9, .size = 21, .hop_limit = 63)));
 }
 
+/* RFC 4884: what is quoted keeps its length, so what is behind it stays where it is. */
+CASE(an_extension_of_an_error_turns_round) {
+    struct frame *sent;
+
+    start(plain());
+    second_opens();
+    inject(LAN,
+           udp6(.source = end6(CLIENT, 4000), .destination = end6(OUTSIDE6, 5000), .size = 100));
+    sent = take_one(LAN);
+    inject(LAN, icmp6_error(.source = SECOND, .destination = OUTSIDE6, .type = V6_UNREACHABLE,
+                            .code = V6_NO_PORT, .about = sent, .extension_at = 152,
+                            .extension = "2000e1ab0008010100010102"));
+    expect(LAN, icmp6_error(.source = OUTSIDE6, .destination = CLIENT, .type = V6_UNREACHABLE,
+                            .code = V6_NO_PORT, .hop_limit = 63, .extension_at = 152,
+                            .extension = "2000e1ab0008010100010102",
+                            .about = udp6(.source = end6(CLIENT, 4000),
+                                          .destination = end6(OUTSIDE6, 5000), .size = 100,
+                                          .hop_limit = 63)));
+}
+
 /* The router's own errors quote the packet as its sender knows it, the first and the next. */
 CASE(hops_run_out_at_the_turn) {
     struct frame *last =
