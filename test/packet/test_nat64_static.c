@@ -111,6 +111,57 @@ CASE(a_host_reaches_another_by_its_mapping) {
             nat_mapping_count(), nat_mapping_ports_taken());
 }
 
+/* With a prefix of global addresses all packets of a burst go the straight way. */
+CASE(plain_packets_turn_round) {
+    const char *const turn = "2001:db8:64::198.51.100.1";
+    const struct frame *sent =
+        tcp6(.source = end6(SECOND, 4000), .destination = end6(turn, 8080), .tcp_flags = SYN);
+
+    start(ROUTER("'nat': {'nat64': [{'prefix': '2001:db8:64::/96', 'in': 'lan', 'out': 'wan',"
+                 "'to': 'interface', 'static': [" WEB "]}]}"));
+    for (unsigned i = 0; i < 3; i++) { /* the first opens the session, the others join it */
+        inject(LAN, sent);
+        if (i == 1)
+            inject(LAN, sent);
+        for (unsigned n = 0; n < 1 + (i == 1); n++)
+            expect(LAN, tcp6(.source = end6(turn, 4000), .destination = end6(CLIENT, 80),
+                             .tcp_flags = SYN, .hop_limit = 63));
+    }
+    inject(LAN, tcp6(.source = end6(CLIENT, 80), .destination = end6(turn, 4000),
+                     .tcp_flags = SYN | ACK));
+    expect(LAN, tcp6(.source = end6(turn, 8080), .destination = end6(SECOND, 4000),
+                     .tcp_flags = SYN | ACK, .hop_limit = 63));
+    for (unsigned size = 0; size < 40; size += 4) {
+        for (unsigned n = 0; n < 4; n++)
+            inject(LAN, tcp6(.source = end6(SECOND, 4000), .destination = end6(turn, 8080),
+                             .tcp_flags = ACK, .size = size + n));
+        for (unsigned n = 0; n < 4; n++)
+            expect(LAN, tcp6(.source = end6(turn, 4000), .destination = end6(CLIENT, 80),
+                             .tcp_flags = ACK, .size = size + n, .hop_limit = 63));
+        for (unsigned n = 0; n < 4; n++)
+            inject(LAN, tcp6(.source = end6(CLIENT, 80), .destination = end6(turn, 4000),
+                             .tcp_flags = ACK, .size = size + n));
+        for (unsigned n = 0; n < 4; n++)
+            expect(LAN, tcp6(.source = end6(turn, 8080), .destination = end6(SECOND, 4000),
+                             .tcp_flags = ACK, .size = size + n, .hop_limit = 63));
+    }
+}
+
+/* The outside is of another VRF than those who talk. */
+CASE(hairpins_of_another_vrf) {
+    start("{'vrfs': {'red': {'table': 5}}, 'interfaces': {'lan': {" LAN_PORT
+          ", 'vrf': 'red', " LAN_ADDRESSES "}, 'wan': {" WAN_PORT ", " WAN_ADDRESSES
+          "}}, 'routes': [" DEFAULT_ROUTES ", {'vrf': 'red', 'prefix': '0.0.0.0/0',"
+          "'via': '198.51.100.2', 'interface': 'wan'}], " NEIGHBOURS "'nat': {'nat64': [{" RULE
+          "}]}," UNLIMITED "}");
+    second_opens();
+    client_turns(10);
+    second_answers(20);
+    inject(LAN, udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 99)));
+    expect_ipv4(udp4(.source = OUTSIDE ":4000", .destination = SERVER ":99", .ttl = 63));
+    require(nat_mapping_count() == 2, "%u mappings", nat_mapping_count());
+}
+
 /* Whoever is written to may be the first to write back, by the port that the other has. */
 CASE(both_begin_at_once) {
     start(plain());
@@ -234,6 +285,27 @@ CASE(an_error_about_a_hairpin) {
                                 .about = udp6(.source = end6(CLIENT, 4000),
                                               .destination = end6(OUTSIDE6, 5000), .size = 100,
                                               .hop_limit = 63)));
+    }
+}
+
+/* No more of TCP than its ports: nothing makes good for the change to the error's checksum. */
+CASE(an_error_about_a_segment_that_turned) {
+    struct frame *syn = tcp6(.source = end6(SECOND, 4000), .destination = end6(OUTSIDE6, 8080),
+                             .tcp_flags = SYN, .hop_limit = 63);
+
+    start(with(WEB));
+    inject(LAN, syn);
+    for (unsigned quote = 60; quote >= 48; quote -= 4) {
+        struct frame *sent = tcp6(.source = end6(OUTSIDE6, 4000), .destination = end6(CLIENT, 80),
+                                  .tcp_flags = SYN, .hop_limit = 62);
+
+        if (quote == 60)
+            expect(LAN, sent);
+        inject(LAN, icmp6_error(.source = CLIENT, .destination = OUTSIDE6, .type = V6_UNREACHABLE,
+                                .code = V6_NO_PORT, .about = sent, .quote = quote));
+        expect(LAN, icmp6_error(.source = OUTSIDE6, .destination = SECOND, .type = V6_UNREACHABLE,
+                                .code = V6_NO_PORT, .hop_limit = 63, .quote = quote,
+                                .about = patch(syn, IP + 7, "3e")));
     }
 }
 
@@ -462,13 +534,13 @@ CASE(bound_ports_are_kept_from_others) {
                           "'source': [{'out': 'wan', 'source': '192.168.1.0/24',"
                           "'to': 'interface', 'mapping': '%s'}]}"),
                    mappings[i], mappings[i]));
-        inject(LAN, udp6(.source = end6(CLIENT, 6050), .destination = end6(SERVER6, 53)));
+        inject(LAN, udp6(.source = end6(CLIENT, 6050 + i), .destination = end6(SERVER6, 53)));
         require(source_port(take_one(WAN)) - 6000 > 99, "an IPv6 host has a bound port");
-        inject(LAN, udp4(.source = "192.168.1.10:6051", .destination = SERVER ":53"));
+        inject(LAN, udp4(.source = text("192.168.1.10:%u", 6060 + i), .destination = SERVER ":53"));
         require(source_port(take_one(WAN)) - 6000 > 99, "an IPv4 host has a bound port");
-        inject(LAN, tcp6(.source = end6(CLIENT, 6052), .destination = end6(SERVER6, 1),
+        inject(LAN, tcp6(.source = end6(CLIENT, 6070 + i), .destination = end6(SERVER6, 1),
                          .tcp_flags = SYN));
-        require(source_port(take_one(WAN)) == 6052, "ports of TCP are not bound");
+        require(source_port(take_one(WAN)) == 6070 + i, "ports of TCP are not bound");
     }
 }
 
