@@ -155,11 +155,80 @@ static void test_what_nat64_may_reach(void **state) {
     }
 }
 
+/* Many of them, against the plainest search. */
+static void test_static_bindings(void **state) {
+    enum { COUNT = 300, SPAN = 10 };
+    struct nat64_static list[COUNT] = {0}, by_outside[COUNT], by_inside[COUNT];
+    struct nat_rules rules = {
+        .nat64_static_count = COUNT, .nat64_by_outside = by_outside, .nat64_by_inside = by_inside};
+    unsigned found = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < COUNT; i++) {
+        struct nat64_static *fixed = &list[i];
+
+        fixed->vrf = (uint16_t)(i % 2);
+        fixed->out = (uint16_t)(1 + i % 2);
+        fixed->outside = htonl(0xc0000200 + i % 3);
+        fixed->inside[15] = (uint8_t)(i % 5);
+        if (i < 30) { /* addresses */
+            fixed->outside = htonl(0xc0000300 + i);
+            fixed->inside[14] = (uint8_t)(1 + i);
+            continue;
+        }
+        fixed->protocol = i % 4 < 2 ? 6 : 17;
+        fixed->first = (uint16_t)(1000 + SPAN * i);
+        fixed->last = (uint16_t)(fixed->first + draw() % SPAN);
+        fixed->inside_first = (uint16_t)(5000 + SPAN * i);
+    }
+    memcpy(by_outside, list, sizeof(list));
+    memcpy(by_inside, list, sizeof(list));
+    nat64_statics_prepare(&rules);
+    for (unsigned round = 0; round < 200000; round++) {
+        uint16_t vrf = draw() % 2, port = (uint16_t)(990 + draw() * 28 + draw() % 28);
+        uint32_t outside = htonl((draw() % 4 ? 0xc0000200 : 0xc0000300) + draw() % 4);
+        uint8_t protocol = draw() % 2 ? 6 : 17, inside[16] = {0};
+        const struct nat64_static *expected = NULL, *expected_inside = NULL, *got;
+
+        inside[15] = draw() % 5;
+        inside[14] = draw() % 4 ? 0 : draw() % 30;
+        for (unsigned i = 0; i < COUNT; i++) {
+            const struct nat64_static *fixed = &list[i];
+            bool whole = fixed->protocol == 0, same = fixed->protocol == protocol;
+
+            if (fixed->vrf == vrf && fixed->outside == outside &&
+                (whole || (same && port >= fixed->first && port <= fixed->last)))
+                expected = fixed;
+            if (fixed->out == vrf + 1 && memcmp(fixed->inside, inside, 16) == 0 &&
+                (whole || (same && port >= fixed->inside_first &&
+                           port <= fixed->inside_first + (fixed->last - fixed->first))))
+                expected_inside = fixed;
+        }
+        got = nat64_static_outside(&rules, vrf, outside, protocol, htons(port));
+        assert_int_equal(got != NULL, expected != NULL);
+        if (got) {
+            assert_memory_equal(got, expected, sizeof(*got));
+            assert_int_equal(nat64_static_outward(got, nat64_static_inward(got, htons(port))),
+                             htons(port));
+            found++;
+        }
+        got = nat64_static_inside(&rules, (uint16_t)(vrf + 1), inside, protocol, htons(port));
+        assert_int_equal(got != NULL, expected_inside != NULL);
+        if (got) {
+            assert_memory_equal(got, expected_inside, sizeof(*got));
+            found++;
+        }
+    }
+    assert_in_range(found, 1000, 300000);
+    rules.nat64_static_count = 0;
+    assert_null(nat64_static_outside(&rules, 0, list[0].outside, 6, 0));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_rfcs_example),     cmocka_unit_test(test_what_has_no_counterpart),
         cmocka_unit_test(test_there_and_back),       cmocka_unit_test(test_embedded_addresses),
-        cmocka_unit_test(test_what_nat64_may_reach),
+        cmocka_unit_test(test_what_nat64_may_reach), cmocka_unit_test(test_static_bindings),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

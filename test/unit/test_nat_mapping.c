@@ -140,6 +140,45 @@ static void test_out_of_range_ports_are_not_preserved(void **state) {
     counts_are(1000);
 }
 
+/* Ports that are kept are given to nobody, until they are not kept any more; and a mapping that has
+ * one loses nothing. */
+static void test_kept_ports(void **state) {
+    uint32_t held, number, numbers[3];
+
+    (void)state;
+    assert_int_equal(make(1, 2003, 2000, 2007, &held), 2003);
+    nat_mapping_begin_addresses();
+    for (uint32_t i = 0; i < 4; i++)
+        assert_int_equal(nat_mapping_add_address(OUTSIDE + i, VRF), 0);
+    assert_int_equal(nat_mapping_keep_ports(OUTSIDE, VRF, IPPROTO_UDP, 2002, 2005), 0);
+    assert_int_equal(nat_mapping_keep_ports(OUTSIDE, VRF, IPPROTO_TCP, 2006, 2006), 0);
+    assert_int_equal(nat_mapping_keep_ports(OUTSIDE + 1, VRF, 0, 0, UINT16_MAX), 0);
+    assert_int_equal(nat_mapping_keep_ports(OUTSIDE + 99, VRF, 0, 1, 2), 0); /* nobody's */
+    nat_mapping_end_addresses();
+    assert_int_equal(make(1, 2003, 2000, 2007, &number), 2003);
+    assert_int_equal(number, held);
+    assert_int_equal(make(2, 2002, 2000, 2005, &numbers[0]), 2000);
+    assert_int_equal(make(3, 2002, 2000, 2005, &numbers[1]), 2001);
+    assert_int_equal(make(4, 2004, 2000, 2005, &number), 0);
+    assert_int_equal(make(4, 2006, 2000, 2007, &numbers[2]), 2006); /* kept of TCP alone */
+    counts_are(4);
+    nat_mapping_release(held);
+    nat_mapping_release(held);
+    assert_int_equal(make(5, 2003, 2000, 2005, &number), 0);
+    for (unsigned protocol = 0; protocol < 2; protocol++) {
+        struct nat_mapping wanted = from(6, 4000, protocol ? IPPROTO_ICMP : IPPROTO_UDP);
+
+        wanted.outside = OUTSIDE + 1;
+        assert_int_equal(nat_mapping_make(&wanted, NULL, 1, 65535, 0, 0, &number), NAT_PORT_NONE);
+    }
+    nat_mapping_begin_addresses();
+    for (uint32_t i = 0; i < 4; i++)
+        assert_int_equal(nat_mapping_add_address(OUTSIDE + i, VRF), 0);
+    nat_mapping_end_addresses();
+    assert_int_equal(make(5, 2003, 2000, 2005, &number), 2003);
+    counts_are(4);
+}
+
 /* Ranges of any size at any place: each port is used once, and no other. */
 static void test_every_port_of_a_range_is_used_once(void **state) {
     static const struct {
@@ -183,11 +222,13 @@ static void test_protocols_and_addresses_have_ports_of_their_own(void **state) {
             struct nat_mapping wanted = from(7, 5000, protocols[i]);
 
             wanted.outside = OUTSIDE + address;
-            assert_int_equal(nat_mapping_make(&wanted, NULL, 5000, 5000, 0, 0, &number), NAT_PORT_OK);
+            assert_int_equal(nat_mapping_make(&wanted, NULL, 5000, 5000, 0, 0, &number),
+                             NAT_PORT_OK);
             assert_int_equal(nat_mapping_of_outside(wanted.outside, htons(5000), protocols[i], VRF),
                              number);
             wanted.inside = 8;
-            assert_int_equal(nat_mapping_make(&wanted, NULL, 5000, 5000, 0, 0, &number), NAT_PORT_NONE);
+            assert_int_equal(nat_mapping_make(&wanted, NULL, 5000, 5000, 0, 0, &number),
+                             NAT_PORT_NONE);
         }
     }
     counts_are(12);
@@ -199,11 +240,13 @@ static void test_an_address_that_nobody_named(void **state) {
 
     (void)state;
     wanted.outside = OUTSIDE + 100;
-    assert_int_equal(nat_mapping_make(&wanted, NULL, 1024, 65535, 0, 0, &number), NAT_PORT_NO_MAPPING);
+    assert_int_equal(nat_mapping_make(&wanted, NULL, 1024, 65535, 0, 0, &number),
+                     NAT_PORT_NO_MAPPING);
     assert_int_equal(number, MAPPING_NONE);
     wanted.outside = OUTSIDE;
     wanted.outside_vrf = VRF + 1;
-    assert_int_equal(nat_mapping_make(&wanted, NULL, 1024, 65535, 0, 0, &number), NAT_PORT_NO_MAPPING);
+    assert_int_equal(nat_mapping_make(&wanted, NULL, 1024, 65535, 0, 0, &number),
+                     NAT_PORT_NO_MAPPING);
     counts_are(0);
 }
 
@@ -387,6 +430,7 @@ int main(void) {
         WITH_TABLE(test_made_and_found),
         WITH_TABLE(test_parity),
         WITH_TABLE(test_out_of_range_ports_are_not_preserved),
+        WITH_TABLE(test_kept_ports),
         WITH_TABLE(test_every_port_of_a_range_is_used_once),
         WITH_TABLE(test_protocols_and_addresses_have_ports_of_their_own),
         WITH_TABLE(test_an_address_that_nobody_named),
