@@ -273,9 +273,12 @@ const struct nat64_static *nat64_static_port(const struct nat_rules *rules, uint
                                              uint32_t outside, uint8_t protocol, uint16_t port) {
     struct nat64_static wanted = {
         .outside = outside, .vrf = vrf, .protocol = protocol, .first = rte_be_to_cpu_16(port)};
-    const struct nat64_static *fixed =
-        last_before(rules->nat64_by_outside, rules->nat64_static_count, &wanted, compare_outside);
+    const struct nat64_static *fixed;
 
+    if (rules->nat64_static_count == 0)
+        return NULL;
+    fixed =
+        last_before(rules->nat64_by_outside, rules->nat64_static_count, &wanted, compare_outside);
     return fixed && fixed->out != 0 && fixed->outside == outside && fixed->vrf == vrf &&
                    fixed->protocol == protocol && wanted.first <= fixed->last
                ? fixed

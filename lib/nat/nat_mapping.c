@@ -150,12 +150,18 @@ static void wait_for_lock(void) {
 
 void nat_mapping_begin_addresses(void) {
     wait_for_lock();
-    for (unsigned i = 0; i < ADDRESS_SLOTS; i++) {
+    for (unsigned i = 0; i < ADDRESS_SLOTS; i++)
         outsides[i].named = false;
-        if (outsides[i].kept)
-            memset(outsides[i].kept, 0, CLASSES * PORT_WORDS * sizeof(uint64_t));
-    }
     leave_lock();
+    /* Only this side changes the list of addresses. A worker may get such a port before it is kept
+     * again; the review of live sessions ends what comes of that. */
+    for (unsigned i = 0; i < ADDRESS_SLOTS; i++) {
+        if (!outsides[i].kept)
+            continue;
+        wait_for_lock();
+        memset(outsides[i].kept, 0, CLASSES * PORT_WORDS * sizeof(uint64_t));
+        leave_lock();
+    }
 }
 
 int nat_mapping_add_address(uint32_t address, uint16_t vrf) {
@@ -185,6 +191,19 @@ static unsigned class_of(uint8_t protocol) {
     return protocol == IPPROTO_TCP ? 0 : protocol == IPPROTO_UDP ? 1 : 2;
 }
 
+/* Word by word: workers wait for the lock. */
+static void keep_range(uint64_t *kept, unsigned first, unsigned last) {
+    for (unsigned word = first / WORD_BITS; word <= last / WORD_BITS; word++) {
+        uint64_t bits = ~UINT64_C(0);
+
+        if (word == first / WORD_BITS)
+            bits &= ~UINT64_C(0) << first % WORD_BITS;
+        if (word == last / WORD_BITS)
+            bits &= ~UINT64_C(0) >> (WORD_BITS - 1 - last % WORD_BITS);
+        kept[word] |= bits;
+    }
+}
+
 int nat_mapping_keep_ports(uint32_t address, uint16_t vrf, uint8_t protocol, uint16_t first,
                            uint16_t last) {
     uint64_t *made = calloc(CLASSES * PORT_WORDS, sizeof(*made));
@@ -198,12 +217,9 @@ int nat_mapping_keep_ports(uint32_t address, uint16_t vrf, uint8_t protocol, uin
         outside->kept = made;
         made = NULL;
     }
-    for (unsigned class = 0; outside->ports && class < CLASSES; class ++) {
-        for (unsigned port = first; port <= last; port++) {
-            if (protocol == 0 || class == class_of(protocol))
-                outside->kept[class * PORT_WORDS + port / WORD_BITS] |= UINT64_C(1)
-                                                                        << port % WORD_BITS;
-        }
+    for (unsigned ports = 0; outside->ports && ports < CLASSES; ports++) {
+        if (protocol == 0 || ports == class_of(protocol))
+            keep_range(outside->kept + ports * PORT_WORDS, first, last);
     }
     leave_lock();
     free(made);

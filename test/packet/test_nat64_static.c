@@ -425,6 +425,21 @@ CASE(hairpins_with_endpoint_dependent_sources) {
     require(nat_mapping_count() == 0, "a mapping was made");
 }
 
+/* Who is led to himself: both directions may have one key. */
+CASE(a_host_turns_to_itself) {
+    start(with(ALL));
+    for (unsigned n = 0; n < 3; n++) {
+        for (unsigned port = 4000; port < 4002; port++) {
+            inject(LAN, udp6(.source = end6(SECOND, 4000), .destination = end6(WHOLE6, port)));
+            expect(LAN, udp6(.source = end6(WHOLE6, 4000), .destination = end6(SECOND, port),
+                             .hop_limit = 63));
+        }
+    }
+    rpc("session.flush", "{}");
+    advance(3000);
+    require(strstr(rpc("session.count", "{}"), "'sessions':0,") != NULL, "a session is left");
+}
+
 /* --- static bindings --- */
 
 static void server_reaches_web(void) {
