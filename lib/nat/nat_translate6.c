@@ -81,7 +81,9 @@ static bool turns_round(const struct nat64_rule *rule, const struct flow_key6 *k
         return false;
     number = nat_mapping_of_outside(ipv4, key->destination_port, protocol, rule->vrf);
     mapping = nat_mapping_get(number);
-    if (number == MAPPING_NONE || !(mapping->flags & MAPPING_IPV6))
+    /* Of another VRF the inside address may be another host's here. */
+    if (number == MAPPING_NONE || !(mapping->flags & MAPPING_IPV6) ||
+        mapping->inside_vrf != key->protocol_vrf >> 16)
         return false;
     memcpy(out->inside, nat_mapping_inside6(number)->address, sizeof(out->inside));
     out->port = mapping->inside_port;
@@ -150,8 +152,8 @@ bool nat_enter_ipv6(struct worker *worker, struct rte_mbuf *mbuf, struct session
     const struct nat64_rule *rule = nat64_open_to(nat_rules_now(), packet_meta(mbuf)->in_interface,
                                                   miss->key.v4.destination, inside->address);
 
-    if (!rule)
-        return nat_refuse(worker, NAT_NO_MAPPING);
+    if (!rule || nat_mapping_get(mapping)->inside_vrf != packet_meta(mbuf)->vrf)
+        return nat_refuse(worker, NAT_NO_MAPPING); /* of another VRF: it may be another host here */
     miss->mapping = mapping;
     return enter_ipv6(worker, mbuf, miss, rule, inside->address,
                       nat_mapping_get(mapping)->inside_port);

@@ -162,6 +162,26 @@ CASE(hairpins_of_another_vrf) {
     require(nat_mapping_count() == 2, "%u mappings", nat_mapping_count());
 }
 
+/* Addresses of another VRF may be other hosts' here: those are not led to. */
+CASE(mappings_of_another_vrf_lead_nowhere) {
+    start("{'vrfs': {'red': {'table': 5}}, 'interfaces': {'lan': {" LAN_PORT ", " LAN_ADDRESSES
+          "}, 'wan': {" WAN_PORT ", " WAN_ADDRESSES "}, 'dmz': {" DMZ_PORT
+          ", 'vrf': 'red', " DMZ_ADDRESSES "}}, 'routes': [" DEFAULT_ROUTES
+          ", {'vrf': 'red', 'prefix': '0.0.0.0/0', 'via': '198.51.100.2', 'interface': 'wan'}],"
+          "'neighbours': [" LAN_NEIGHBOURS "," WAN_NEIGHBOURS "," DMZ_NEIGHBOURS "],"
+          "'nat': {'nat64': [{" RULE "}, {'prefix': '64:ff9b:1::/96', 'in': 'dmz', 'out': 'wan',"
+          "'to': 'interface', 'filtering': 'endpoint_independent'}]}," UNLIMITED "}");
+    inject(DMZ, udp6(.source = end6("2001:db8:3::10", 5000), .destination = end6(SERVER6, 53)));
+    expect_ipv4(udp4(.source = OUTSIDE ":5000", .destination = SERVER ":53", .ttl = 63));
+    is_dropped(LAN, udp6(.source = end6(CLIENT, 4000), .destination = end6(OUTSIDE6, 5000)),
+               "nat.nat64_destination");
+    is_dropped(WAN, udp4(.source = "203.0.113.3:77", .destination = OUTSIDE ":5000"),
+               "nat.no_mapping");
+    inject(WAN, udp4(.source = SERVER ":53", .destination = OUTSIDE ":5000"));
+    expect(DMZ, udp6(.source = end6(SERVER6, 53), .destination = end6("2001:db8:3::10", 5000),
+                     .hop_limit = 63));
+}
+
 /* Whoever is written to may be the first to write back, by the port that the other has. */
 CASE(both_begin_at_once) {
     start(plain());
