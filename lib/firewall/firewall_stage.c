@@ -9,9 +9,9 @@
 #include <string.h>
 
 #include "core/ip.h"
-#include "core/log.h"
 #include "core/stage.h"
 #include "core/worker.h"
+#include "core/worker_log.h"
 #include "firewall/firewall_internal.h"
 #include "interface/interface.h"
 #include "l3/header.h"
@@ -132,26 +132,7 @@ static void describe(struct rte_mbuf *mbuf, const struct session_miss *miss,
 
 /* --- log --- */
 
-/* Lines per second and worker that are put together at all: text for more would only be thrown
- * away. */
-enum { LOG_PER_SECOND = 5 };
-
-static struct log_limit log_limit;
-static struct {
-    uint64_t second_end;
-    unsigned lines;
-} __rte_cache_aligned log_budget[WORKERS_MAX];
-
-static bool may_log(const struct worker *worker) {
-    if (worker->now >= log_budget[worker->index].second_end) {
-        log_budget[worker->index].second_end = worker->now + rte_get_tsc_hz();
-        log_budget[worker->index].lines = 0;
-    }
-    if (log_budget[worker->index].lines++ < LOG_PER_SECOND)
-        return true;
-    atomic_fetch_add_explicit(&log_limit.suppressed, 1, memory_order_relaxed);
-    return false;
-}
+static struct worker_log rule_log;
 
 static void log_packet(struct worker *worker, const struct firewall_interfaces *interfaces,
                        const struct packet_meta *meta, const struct firewall_packet *packet,
@@ -160,7 +141,7 @@ static void log_packet(struct worker *worker, const struct firewall_interfaces *
     struct ip_address from, to;
     char protocol[IP_PROTOCOL_TEXT];
 
-    if (!may_log(worker))
+    if (!worker_may_log(&rule_log, worker))
         return;
     from = packet->ipv6 ? ip6_address(packet->source) : ip4_address(packet->source);
     to = packet->ipv6 ? ip6_address(packet->destination) : ip4_address(packet->destination);
@@ -181,7 +162,7 @@ static void log_packet(struct worker *worker, const struct firewall_interfaces *
         break;
     }
     ip_protocol_text(packet->protocol, protocol);
-    log_limited(&log_limit, LOG_LEVEL_INFO, "firewall",
+    log_limited(&rule_log.limit, LOG_LEVEL_INFO, "firewall",
                 "rule=%s action=%s in=%s out=%s src=%s dst=%s proto=%s%s", verdict->name,
                 firewall_action_names[verdict->action],
                 interfaces->name[meta->in_interface % INTERFACES_MAX],
