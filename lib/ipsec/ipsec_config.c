@@ -13,6 +13,7 @@
 #include "ipsec/esp_replay.h"
 #include "ipsec/ipsec_decode.h"
 #include "ipsec/ipsec_internal.h"
+#include "ipsec/place_index.h"
 #include "ipsec/xfrm_server.h"
 
 struct sa_config {
@@ -402,21 +403,61 @@ bool ipsec_decode_policy(const struct decode *d, struct ipsec_policy_settings *o
     return good && decode_protection(d, out);
 }
 
-static void find_duplicate(const struct decode *d, const struct ipsec_config *config,
-                           const struct ipsec_sa_settings *sa) {
-    struct decode at;
+/* --- finding one among many --- */
 
-    for (unsigned i = 0; i < config->sa_count; i++) {
-        const struct ipsec_sa_settings *before = &config->sas[i].settings;
+static uint64_t hash_of_sa(const struct ipsec_sa_settings *sa) {
+    uint64_t hash = place_hash(sa->direction, &sa->spi, sizeof(sa->spi));
 
-        if (before->spi != sa->spi || before->direction != sa->direction ||
-            ip_address_compare(&before->destination, &sa->destination) != 0)
-            continue;
-        if (decode_member(d, "spi", &at))
-            decode_problem(&at, "another association has this SPI, direction and destination");
-        return;
-    }
+    return place_hash(hash, sa->destination.bytes, ip_family_bits(sa->destination.family) / 8u);
 }
+
+/* No two associations have the same SPI, direction and destination. */
+static bool is_same_sa(const void *list, uint32_t place, const void *wanted) {
+    const struct ipsec_sa_settings *one = &((const struct sa_config *)list)[place].settings;
+    const struct ipsec_sa_settings *other = wanted;
+
+    return one->spi == other->spi && one->direction == other->direction &&
+           ip_address_compare(&one->destination, &other->destination) == 0;
+}
+
+static uint32_t find_sa(const struct place_index *index, const struct sa_config *list,
+                        const struct ipsec_sa_settings *wanted) {
+    return place_index_find(index, hash_of_sa(wanted), is_same_sa, list, wanted);
+}
+
+/* `config` may be NULL: then nothing is in it. */
+static void index_sas(struct place_index *index, const struct ipsec_config *config) {
+    place_index_make(index, config ? config->sa_count : 0);
+    for (uint32_t i = 0; config && i < config->sa_count; i++)
+        place_index_add(index, hash_of_sa(&config->sas[i].settings), i);
+}
+
+static uint64_t hash_of_prefix(uint64_t hash, const struct ip_prefix *prefix) {
+    hash = place_hash(hash, &prefix->length, sizeof(prefix->length));
+    return place_hash(hash, prefix->address.bytes, ip_family_bits(prefix->address.family) / 8u);
+}
+
+static uint64_t hash_of_policy(const struct ipsec_policy_settings *policy) {
+    const struct ipsec_selector *selector = &policy->selector;
+    uint64_t hash = place_hash(policy->direction, &policy->priority, sizeof(policy->priority));
+
+    hash = hash_of_prefix(hash_of_prefix(hash, &selector->source), &selector->destination);
+    hash = place_hash(hash, &selector->protocol, sizeof(selector->protocol));
+    hash = place_hash(hash, selector->source_port, sizeof(selector->source_port));
+    return place_hash(hash, selector->destination_port, sizeof(selector->destination_port));
+}
+
+/* In a configuration VRFs are names. */
+static bool is_rival_policy(const void *list, uint32_t place, const void *wanted) {
+    const struct policy_config *one = &((const struct policy_config *)list)[place];
+    const struct policy_config *other = wanted;
+
+    return strcmp(one->names.vrf, other->names.vrf) == 0 &&
+           strcmp(one->names.interface, other->names.interface) == 0 &&
+           policies_collide(&one->settings, &other->settings);
+}
+
+/* --- the lists --- */
 
 /* Of the array; 0 with a problem when there are too many elements. */
 static size_t size_of(const struct decode *d, unsigned most, const char *what) {
@@ -430,7 +471,10 @@ static size_t size_of(const struct decode *d, unsigned most, const char *what) {
 
 static void decode_sas(const struct decode *d, struct ipsec_config *config) {
     size_t count = size_of(d, IPSEC_SAS_MAX, "associations");
+    struct place_index index;
+    struct decode at;
 
+    place_index_make(&index, count);
     config->sas = allocate(count, sizeof(*config->sas));
     for (size_t i = 0; i < count; i++) {
         struct decode element = decode_element(d, i);
@@ -440,22 +484,37 @@ static void decode_sas(const struct decode *d, struct ipsec_config *config) {
             explicit_bzero(sa, sizeof(*sa));
             continue;
         }
-        find_duplicate(&element, config, &sa->settings);
-        config->sa_count++;
+        if (find_sa(&index, config->sas, &sa->settings) != PLACE_NONE &&
+            decode_member(&element, "spi", &at))
+            decode_problem(&at, "another association has this SPI, direction and destination");
+        place_index_add(&index, hash_of_sa(&sa->settings), config->sa_count++);
     }
+    place_index_free(&index);
 }
 
 static void decode_policies(const struct decode *d, struct ipsec_config *config) {
     size_t count = size_of(d, IPSEC_POLICIES_MAX, "policies");
+    struct place_index index;
 
+    place_index_make(&index, count);
     config->policies = allocate(count, sizeof(*config->policies));
     for (size_t i = 0; i < count; i++) {
         struct decode element = decode_element(d, i);
         struct policy_config *policy = &config->policies[config->policy_count];
+        uint32_t before;
 
-        if (ipsec_decode_policy(&element, &policy->settings, &policy->names))
-            config->policy_count++;
+        if (!ipsec_decode_policy(&element, &policy->settings, &policy->names))
+            continue;
+        before = place_index_find(&index, hash_of_policy(&policy->settings), is_rival_policy,
+                                  config->policies, policy);
+        if (before != PLACE_NONE)
+            decode_problem(&element,
+                           "policy %u is about the same packets, with the same priority: this one "
+                           "would never decide",
+                           before);
+        place_index_add(&index, hash_of_policy(&policy->settings), config->policy_count++);
     }
+    place_index_free(&index);
 }
 
 static void decode_ike(const struct decode *d, struct ipsec_config *config) {
@@ -519,22 +578,40 @@ static void check_vrf(const struct config *config, const char *list, unsigned in
     problems_add(problems, path, "VRF `%s` does not exist", vrf);
 }
 
+static uint64_t hash_of_number(uint32_t spi, enum ipsec_direction direction) {
+    return place_hash(direction, &spi, sizeof(spi));
+}
+
+static bool is_named_sa(const void *list, uint32_t place, const void *wanted) {
+    const struct ipsec_sa_settings *sa = &((const struct sa_config *)list)[place].settings;
+    const struct ipsec_policy_settings *policy = wanted;
+
+    return sa->spi == policy->spi && sa->direction == policy->direction;
+}
+
 /* A policy by SPI is about an association that stands here; one by request may wait for it. */
-static void check_protection(const struct ipsec_config *ipsec, unsigned index,
-                             struct problems *problems) {
-    const struct ipsec_policy_settings *policy = &ipsec->policies[index].settings;
+static void check_protection(const struct ipsec_config *ipsec, struct problems *problems) {
+    struct place_index numbers;
     char path[64];
 
-    if (policy->spi == 0)
-        return;
-    for (unsigned i = 0; i < ipsec->sa_count; i++) {
-        if (ipsec->sas[i].settings.spi == policy->spi &&
-            ipsec->sas[i].settings.direction == policy->direction)
-            return;
+    place_index_make(&numbers, ipsec->sa_count);
+    for (uint32_t i = 0; i < ipsec->sa_count; i++) {
+        const struct ipsec_sa_settings *sa = &ipsec->sas[i].settings;
+
+        place_index_add(&numbers, hash_of_number(sa->spi, sa->direction), i);
     }
-    snprintf(path, sizeof(path), "$.ipsec.policies[%u].spi", index);
-    problems_add(problems, path, "there is no association %u in direction `%s`", policy->spi,
-                 ipsec_direction_names[policy->direction]);
+    for (unsigned i = 0; i < ipsec->policy_count; i++) {
+        const struct ipsec_policy_settings *policy = &ipsec->policies[i].settings;
+
+        if (policy->spi == 0 ||
+            place_index_find(&numbers, hash_of_number(policy->spi, policy->direction), is_named_sa,
+                             ipsec->sas, policy) != PLACE_NONE)
+            continue;
+        snprintf(path, sizeof(path), "$.ipsec.policies[%u].spi", i);
+        problems_add(problems, path, "there is no association %u in direction `%s`", policy->spi,
+                     ipsec_direction_names[policy->direction]);
+    }
+    place_index_free(&numbers);
 }
 
 /* The number is the interface's in this configuration: whoever has another one then is changed. */
@@ -583,8 +660,8 @@ static void check_ipsec(const struct config *config, struct problems *problems) 
         check_vrf(config, "policies", i, policy->names.vrf, problems);
         policy->settings.if_id =
             check_interface(config, "policies", i, policy->names.interface, problems);
-        check_protection(ipsec, i, problems);
     }
+    check_protection(ipsec, problems);
 }
 
 /* --- putting it to work --- */
@@ -607,73 +684,51 @@ static void forget_prepared(void) {
 }
 
 /* Numbers go on in an association that stays as it was. */
-static bool has_sa(const struct ipsec_config *config, const struct sa_config *sa, unsigned place) {
-    if (config && place < config->sa_count && memcmp(&config->sas[place], sa, sizeof(*sa)) == 0)
-        return true; /* the usual case, and the reason why this does not take n * n steps */
-    for (unsigned i = 0; config && i < config->sa_count; i++) {
-        if (memcmp(&config->sas[i], sa, sizeof(*sa)) == 0)
-            return true;
-    }
-    return false;
+static bool has_sa(const struct ipsec_config *config, const struct place_index *index,
+                   const struct sa_config *sa) {
+    uint32_t place = config ? find_sa(index, config->sas, &sa->settings) : PLACE_NONE;
+
+    return place != PLACE_NONE && memcmp(&config->sas[place], sa, sizeof(*sa)) == 0;
 }
 
-/* The policy in force that says just this. Looked for from where the one before it was found. */
-static struct ipsec_policy *policy_like(const struct policy_config *wanted,
-                                        struct ipsec_policy **cursor) {
-    struct ipsec_policy_settings settings = wanted->settings;
-    struct ipsec_policy *start = *cursor ? ipsec_policy_next(*cursor) : NULL, *policy;
-    int vrf = vrf_by_name(wanted->names.vrf);
+static int prepare_sa(const struct sa_config *sa, const char *path, struct ipsec_sa **out,
+                      struct problems *problems) {
+    const struct ipsec_sa *other =
+        ipsec_sa_find(sa->settings.spi, sa->settings.direction, &sa->settings.destination);
 
-    settings.vrf = (uint16_t)vrf;
-    if (!start)
-        start = ipsec_policy_next(NULL);
-    policy = start;
-    while (policy && vrf >= 0) {
-        if (policy->owner == IPSEC_OF_CONFIG &&
-            memcmp(&policy->settings, &settings, sizeof(settings)) == 0) {
-            *cursor = policy;
-            return policy;
-        }
-        policy = ipsec_policy_next(policy);
-        if (!policy)
-            policy = ipsec_policy_next(NULL);
-        if (policy == start)
-            break;
+    if (other && other->owner != IPSEC_OF_CONFIG) {
+        problems_add(problems, path, "%s has added an association with this SPI and destination",
+                     other->owner == IPSEC_OF_IKE ? "the IKE daemon"
+                                                  : "a client of the control socket");
+        return -EEXIST;
     }
-    return NULL;
+    *out = sa_create(&sa->settings);
+    if (*out)
+        return 0;
+    problems_add(problems, path, "the association cannot be made: %s", strerror(errno));
+    return -errno;
 }
 
 static int prepare_sas(const struct ipsec_config *before, const struct ipsec_config *after,
                        struct problems *problems) {
+    struct place_index index;
     char path[64];
+    int error = 0;
 
     prepared.sas = allocate(after->sa_count, sizeof(*prepared.sas));
     prepared.sa_count = after->sa_count;
-    for (unsigned i = 0; i < after->sa_count; i++) {
-        const struct sa_config *sa = &after->sas[i];
-        const struct ipsec_sa *other =
-            ipsec_sa_find(sa->settings.spi, sa->settings.direction, &sa->settings.destination);
-
+    index_sas(&index, before);
+    for (unsigned i = 0; i < after->sa_count && error == 0; i++) {
         snprintf(path, sizeof(path), "$.ipsec.sas[%u]", i);
-        if (other && other->owner != IPSEC_OF_CONFIG) {
-            problems_add(
-                problems, path, "%s has added an association with this SPI and destination",
-                other->owner == IPSEC_OF_IKE ? "the IKE daemon" : "a client of the control socket");
-            return -EEXIST;
-        }
-        if (has_sa(before, sa, i))
-            continue;
-        prepared.sas[i] = sa_create(&sa->settings);
-        if (!prepared.sas[i]) {
-            problems_add(problems, path, "the association cannot be made: %s", strerror(errno));
-            return -errno;
-        }
+        if (!has_sa(before, &index, &after->sas[i]))
+            error = prepare_sa(&after->sas[i], path, &prepared.sas[i], problems);
     }
-    return 0;
+    place_index_free(&index);
+    return error;
 }
 
 static int prepare_policies(const struct ipsec_config *after, struct problems *problems) {
-    int error = policy_reserve(after->policy_count);
+    int error = policy_reserve(after->policy_count, true);
 
     prepared.policies = allocate(after->policy_count, sizeof(*prepared.policies));
     prepared.policy_count = after->policy_count;
@@ -726,13 +781,17 @@ static void abort_ipsec(const struct config *old, const struct config *new) {
 }
 
 static void commit_sas(const struct ipsec_config *before, const struct ipsec_config *after) {
+    struct place_index index;
+
+    index_sas(&index, after);
     for (unsigned i = 0; before && i < before->sa_count; i++) {
         const struct ipsec_sa_settings *settings = &before->sas[i].settings;
 
-        if (!has_sa(after, &before->sas[i], i))
+        if (!has_sa(after, &index, &before->sas[i]))
             ipsec_sa_delete(settings->spi, settings->direction, &settings->destination,
                             IPSEC_OF_CONFIG);
     }
+    place_index_free(&index);
     for (unsigned i = 0; i < prepared.sa_count; i++) {
         struct ipsec_sa *sa = prepared.sas[i];
 
@@ -744,22 +803,44 @@ static void commit_sas(const struct ipsec_config *before, const struct ipsec_con
     }
 }
 
+static bool says_the_same(const void *list, uint32_t place, const void *wanted) {
+    const struct ipsec_policy *policy = ((struct ipsec_policy *const *)list)[place];
+
+    return memcmp(&policy->settings, wanted, sizeof(policy->settings)) == 0;
+}
+
 /* Those that say the same as before keep what they have counted, but take their new places. */
+static void keep_counters(void) {
+    struct ipsec_policy *policy = NULL, **before = allocate(IPSEC_POLICIES_MAX, sizeof(*before));
+    struct place_index index;
+    uint32_t count = 0, place;
+
+    place_index_make(&index, IPSEC_POLICIES_MAX);
+    while ((policy = ipsec_policy_next(policy)) != NULL) {
+        if (policy->owner != IPSEC_OF_CONFIG)
+            continue;
+        before[count] = policy;
+        place_index_add(&index, hash_of_policy(&policy->settings), count++);
+    }
+    for (unsigned i = 0; i < prepared.policy_count; i++) {
+        struct ipsec_policy *after = prepared.policies[i];
+
+        place = place_index_find(&index, hash_of_policy(&after->settings), says_the_same, before,
+                                 &after->settings);
+        for (unsigned k = 0; place != PLACE_NONE && k < workers_count(); k++)
+            *policy_tally(after, k) = *policy_tally(before[place], k);
+    }
+    place_index_free(&index);
+    free(before);
+}
+
 static void commit_policies(const struct ipsec_config *after) {
-    struct ipsec_policy *cursor = NULL;
-
-    for (unsigned i = 0; i < prepared.policy_count; i++) {
-        struct ipsec_policy *like = policy_like(&after->policies[i], &cursor);
-
+    for (unsigned i = 0; i < prepared.policy_count; i++)
         prepared.policies[i]->settings.vrf = (uint16_t)vrf_by_name(after->policies[i].names.vrf);
-        for (unsigned k = 0; like && k < workers_count(); k++)
-            *policy_tally(prepared.policies[i], k) = *policy_tally(like, k);
-    }
+    keep_counters();
     policy_delete_of(IPSEC_OF_CONFIG);
-    for (unsigned i = 0; i < prepared.policy_count; i++) {
-        policy_insert(prepared.policies[i], IPSEC_OF_CONFIG);
-        prepared.policies[i] = NULL;
-    }
+    policy_insert_all(prepared.policies, prepared.policy_count, IPSEC_OF_CONFIG);
+    prepared.policy_count = 0; /* they are in force: nothing to be forgotten */
 }
 
 static void publish(struct event_timer *timer) {

@@ -7,6 +7,7 @@
 #include <rte_spinlock.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/queue.h>
 
 #include "core/stage.h"
 #include "core/worker.h"
@@ -75,6 +76,7 @@ struct ipsec_sa {
     enum ipsec_owner owner;
     uint64_t created;
     struct ipsec_sa *listed_next, *listed_before;
+    LIST_ENTRY(ipsec_sa) of_request;
 
     struct sa_tally tallies[]; /* one per worker */
 } __rte_cache_aligned;
@@ -110,6 +112,7 @@ struct ipsec_policy {
     uint64_t serial;   /* in the order they were added */
     unsigned position; /* in the order they decide in */
     struct ipsec_policy *deleted_next;
+    LIST_ENTRY(ipsec_policy) named; /* outbound ones that protect, by what they name */
 
     struct policy_tally_line lines[]; /* one per worker, if there are several */
 } __rte_cache_aligned;
@@ -172,6 +175,17 @@ static inline bool spd_is_exempt(struct rte_mbuf *mbuf) {
 /* So does IKE, if the router itself speaks it: that of others is traffic like any other. */
 bool spd_is_ike(struct rte_mbuf *mbuf);
 
+/* The association added last that has this request and goes out, and the one before that one. NULL:
+ * there is none. */
+const struct ipsec_sa *sa_first_of_request(uint32_t request);
+const struct ipsec_sa *sa_next_of_request(const struct ipsec_sa *sa);
+/* The same for an SPI: with other destinations there may be several. */
+const struct ipsec_sa *sa_first_of_spi(uint32_t spi);
+const struct ipsec_sa *sa_next_of_spi(const struct ipsec_sa *sa);
+
+/* Same direction, VRF, priority and selector: the one that comes later would never decide. */
+bool policies_collide(const struct ipsec_policy_settings *a, const struct ipsec_policy_settings *b);
+
 /* An association has come or gone: the policies that name it choose anew. */
 void spd_choose(const struct ipsec_sa *about);
 
@@ -221,8 +235,11 @@ struct ipsec_sa *sa_create(const struct ipsec_sa_settings *settings); /* NULL wi
 void sa_insert(struct ipsec_sa *sa, enum ipsec_owner owner);
 void sa_destroy(struct ipsec_sa *sa); /* one that was not inserted; NULL is allowed */
 struct ipsec_policy *policy_create(const struct ipsec_policy_settings *settings); /* NULL: memory */
-int policy_reserve(unsigned more); /* -ENOMEM, -ENOSPC */
-void policy_insert(struct ipsec_policy *policy, enum ipsec_owner owner);
+/* Room for more policies, beside all there are or in place of the configuration's. -ENOMEM,
+ * -ENOSPC. */
+int policy_reserve(unsigned more, bool replaces_config);
+/* In the order of the list, as far as priorities leave it. */
+void policy_insert_all(struct ipsec_policy *const *list, unsigned count, enum ipsec_owner owner);
 void policy_destroy(struct ipsec_policy *policy);
 void policy_delete_of(enum ipsec_owner owner); /* all of them, as ipsec_policy_delete() does */
 

@@ -213,12 +213,13 @@ static const struct ipsec_sa *find_sa(struct rpc_request *request, const struct 
         return NULL;
     if (decode_member(params, "destination", &at) && !decode_address(&at, &destination))
         return NULL;
-    for (const struct ipsec_sa *sa = NULL; (sa = ipsec_sa_next(sa)) != NULL;) {
+    if (destination.family != 0)
+        found = ipsec_sa_find(spi, (enum ipsec_direction)direction, &destination);
+    for (const struct ipsec_sa *sa = NULL;
+         destination.family == 0 && (sa = ipsec_sa_next(sa)) != NULL;) {
         const struct ipsec_sa_settings *settings = ipsec_sa_settings(sa);
 
-        if (settings->spi != spi || settings->direction != (enum ipsec_direction)direction ||
-            (destination.family != 0 &&
-             ip_address_compare(&destination, &settings->destination) != 0))
+        if (settings->spi != spi || settings->direction != (enum ipsec_direction)direction)
             continue;
         if (found) {
             request->code = RPC_CONFLICT;

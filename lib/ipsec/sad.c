@@ -17,9 +17,12 @@
 #include "ipsec/ipsec_internal.h"
 #include "l3/header.h"
 
-enum { TTL = 64 };
+enum { TTL = 64, REQUEST_BUCKETS = 1 << 14 };
+
+LIST_HEAD(request_chain, ipsec_sa);
 
 struct ipsec_sa *_Atomic *sa_buckets[IPSEC_DIRECTIONS];
+static struct request_chain requests[REQUEST_BUCKETS]; /* outbound ones, the youngest first */
 static struct ipsec_sa *first;
 static unsigned count;
 static struct slab slab; /* an association, and its workers' tallies behind it */
@@ -197,6 +200,39 @@ static struct ipsec_sa *find(uint32_t spi, enum ipsec_direction direction,
     return NULL;
 }
 
+static struct request_chain *chain_of(uint32_t request) {
+    return &requests[(uint32_t)((request * UINT64_C(0x9e3779b97f4a7c15)) >> 32) % REQUEST_BUCKETS];
+}
+
+static const struct ipsec_sa *with_request(const struct ipsec_sa *sa, uint32_t request) {
+    while (sa && sa->settings.request != request)
+        sa = LIST_NEXT(sa, of_request);
+    return sa;
+}
+
+const struct ipsec_sa *sa_first_of_request(uint32_t request) {
+    return with_request(LIST_FIRST(chain_of(request)), request);
+}
+
+const struct ipsec_sa *sa_next_of_request(const struct ipsec_sa *sa) {
+    return with_request(LIST_NEXT(sa, of_request), sa->settings.request);
+}
+
+static const struct ipsec_sa *with_spi(struct ipsec_sa *sa, uint32_t spi) {
+    while (sa && sa->settings.spi != spi)
+        sa = atomic_load(&sa->next);
+    return sa;
+}
+
+/* New ones come first in their bucket. */
+const struct ipsec_sa *sa_first_of_spi(uint32_t spi) {
+    return with_spi(atomic_load(&sa_buckets[IPSEC_OUT][sa_bucket(rte_cpu_to_be_32(spi))]), spi);
+}
+
+const struct ipsec_sa *sa_next_of_spi(const struct ipsec_sa *sa) {
+    return with_spi(atomic_load(&((struct ipsec_sa *)(uintptr_t)sa)->next), sa->settings.spi);
+}
+
 void sa_insert(struct ipsec_sa *sa, enum ipsec_owner owner) {
     struct ipsec_sa *_Atomic *bucket = &sa_buckets[sa->settings.direction][sa_bucket(sa->spi)];
 
@@ -210,6 +246,8 @@ void sa_insert(struct ipsec_sa *sa, enum ipsec_owner owner) {
         first->listed_before = sa;
     first = sa;
     count++;
+    if (sa->settings.direction == IPSEC_OUT)
+        LIST_INSERT_HEAD(chain_of(sa->settings.request), sa, of_request);
     spd_choose(sa);
 }
 
@@ -225,6 +263,8 @@ static void take_out(struct ipsec_sa *sa) {
         sa->listed_before->listed_next = sa->listed_next;
     else
         first = sa->listed_next;
+    if (sa->settings.direction == IPSEC_OUT)
+        LIST_REMOVE(sa, of_request);
     count--;
 }
 

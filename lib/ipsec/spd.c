@@ -17,11 +17,16 @@
 #include "l3/header.h"
 #include "session/session.h"
 
+enum { NAME_BUCKETS = 1 << 14 };
+
+LIST_HEAD(policy_chain, ipsec_policy);
+
 struct spd *_Atomic spd_of_set[IPSEC_DIRECTIONS][SPD_SETS];
 
 static struct ipsec_policy **policies; /* in the order they decide in */
 static struct ipsec_policy *deleted;   /* workers may have them until the next ipsec_publish() */
 static unsigned count, capacity;
+static struct policy_chain names[NAME_BUCKETS]; /* by request, or by SPI where there is none */
 static uint64_t serial;
 static struct slab slab; /* a policy, and its workers' tallies behind it */
 static uint32_t generation;
@@ -44,25 +49,36 @@ static bool same_selector(const struct ipsec_selector *a, const struct ipsec_sel
            memcmp(a->destination_port, b->destination_port, sizeof(a->destination_port)) == 0;
 }
 
+bool policies_collide(const struct ipsec_policy_settings *a,
+                      const struct ipsec_policy_settings *b) {
+    return a->direction == b->direction && a->vrf == b->vrf && a->if_id == b->if_id &&
+           a->priority == b->priority && same_selector(&a->selector, &b->selector);
+}
+
 static bool is_taken(const struct ipsec_policy_settings *settings) {
     for (unsigned i = 0; i < count; i++) {
-        const struct ipsec_policy_settings *other = &policies[i]->settings;
-
-        if (other->direction == settings->direction && other->vrf == settings->vrf &&
-            other->if_id == settings->if_id && other->priority == settings->priority &&
-            same_selector(&other->selector, &settings->selector))
+        if (policies_collide(&policies[i]->settings, settings))
             return true;
     }
     return false;
 }
 
-int policy_reserve(unsigned more) {
+static unsigned count_of_config(void) {
+    unsigned of_config = 0;
+
+    for (unsigned i = 0; i < count; i++)
+        of_config += policies[i]->owner == IPSEC_OF_CONFIG;
+    return of_config;
+}
+
+int policy_reserve(unsigned more, bool replaces_config) {
     struct ipsec_policy **longer;
     unsigned wanted = capacity ? capacity : 16;
+    unsigned stay = replaces_config ? count - count_of_config() : count;
 
-    if (count + more > IPSEC_POLICIES_MAX)
+    if (stay + more > IPSEC_POLICIES_MAX)
         return -ENOSPC;
-    while (wanted < count + more)
+    while (wanted < stay + more)
         wanted *= 2;
     if (wanted == capacity)
         return 0;
@@ -89,15 +105,36 @@ static void place(struct ipsec_policy *policy, unsigned at) {
     policy->position = at;
 }
 
-/* The association added last comes first in their list. */
-static void choose(struct ipsec_policy *policy) {
-    const uint32_t preferred = policy->settings.spi;
-    const struct ipsec_sa *sa = NULL, *chosen = NULL;
+static bool needs_sa(const struct ipsec_policy *policy) {
+    return policy->settings.direction == IPSEC_OUT && policy->action == IPSEC_PROTECT;
+}
 
-    if (policy->settings.direction != IPSEC_OUT || policy->action != IPSEC_PROTECT)
+static struct policy_chain *chain_of(uint32_t number) {
+    return &names[(uint32_t)((number * UINT64_C(0x9e3779b97f4a7c15)) >> 32) % NAME_BUCKETS];
+}
+
+static void enter_name(struct ipsec_policy *policy) {
+    uint32_t request = policy->settings.request;
+
+    if (needs_sa(policy))
+        LIST_INSERT_HEAD(chain_of(request != 0 ? request : policy->settings.spi), policy, named);
+}
+
+static void remove_name(struct ipsec_policy *policy) {
+    if (needs_sa(policy))
+        LIST_REMOVE(policy, named);
+}
+
+/* The association added last comes first in their lists. */
+static void choose(struct ipsec_policy *policy) {
+    const uint32_t request = policy->settings.request, preferred = policy->settings.spi;
+    const struct ipsec_sa *sa, *chosen = NULL;
+
+    if (!needs_sa(policy))
         return;
-    while ((sa = ipsec_sa_next(sa)) != NULL) {
-        if (sa->settings.direction != IPSEC_OUT || !policy_names(policy, sa))
+    sa = request != 0 ? sa_first_of_request(request) : sa_first_of_spi(preferred);
+    for (; sa; sa = request != 0 ? sa_next_of_request(sa) : sa_next_of_spi(sa)) {
+        if (!policy_names(policy, sa))
             continue;
         if (!chosen || sa->settings.spi == preferred)
             chosen = sa;
@@ -108,7 +145,9 @@ static void choose(struct ipsec_policy *policy) {
 }
 
 void ipsec_policy_prefer(struct ipsec_policy *policy, uint32_t spi) {
+    remove_name(policy);
     policy->settings.spi = spi;
+    enter_name(policy);
     choose(policy);
 }
 
@@ -124,7 +163,11 @@ struct ipsec_policy *policy_create(const struct ipsec_policy_settings *settings)
     return policy;
 }
 
-void policy_insert(struct ipsec_policy *policy, enum ipsec_owner owner) {
+static int by_order_of_place(const void *a, const void *b) {
+    return by_order(*(struct ipsec_policy *const *)a, *(struct ipsec_policy *const *)b);
+}
+
+static void insert(struct ipsec_policy *policy, enum ipsec_owner owner) {
     unsigned at;
 
     policy->owner = owner;
@@ -133,7 +176,22 @@ void policy_insert(struct ipsec_policy *policy, enum ipsec_owner owner) {
         place(policies[at - 1], at);
     place(policy, at);
     count++;
+    enter_name(policy);
     choose(policy);
+}
+
+void policy_insert_all(struct ipsec_policy *const *list, unsigned added, enum ipsec_owner owner) {
+    for (unsigned i = 0; i < added; i++) {
+        list[i]->owner = owner;
+        list[i]->serial = ++serial;
+        policies[count++] = list[i];
+        enter_name(list[i]);
+        choose(list[i]);
+    }
+    if (count > 0)
+        qsort(policies, count, sizeof(policies[0]), by_order_of_place);
+    for (unsigned i = 0; i < count; i++)
+        place(policies[i], i);
 }
 
 int ipsec_policy_add(const struct ipsec_policy_settings *settings, enum ipsec_owner owner,
@@ -143,19 +201,20 @@ int ipsec_policy_add(const struct ipsec_policy_settings *settings, enum ipsec_ow
 
     if (is_taken(settings))
         return -EEXIST;
-    error = policy_reserve(1);
+    error = policy_reserve(1, false);
     if (error)
         return error;
     policy = policy_create(settings);
     if (!policy)
         return -ENOMEM;
-    policy_insert(policy, owner);
+    insert(policy, owner);
     if (out)
         *out = policy;
     return 0;
 }
 
 void ipsec_policy_delete(struct ipsec_policy *policy) {
+    remove_name(policy);
     count--;
     for (unsigned at = policy->position; at < count; at++)
         place(policies[at + 1], at);
@@ -173,6 +232,7 @@ void policy_delete_of(enum ipsec_owner owner) {
             place(policy, kept++);
             continue;
         }
+        remove_name(policy);
         policy->deleted_next = deleted;
         deleted = policy;
     }
@@ -206,13 +266,21 @@ void ipsec_policy_counters(const struct ipsec_policy *policy, struct ipsec_polic
 
 /* --- which association --- */
 
+static void choose_named(uint32_t number, const struct ipsec_sa *about) {
+    struct ipsec_policy *policy;
+
+    LIST_FOREACH(policy, chain_of(number), named) {
+        if (policy_names(policy, about))
+            choose(policy);
+    }
+}
+
 void spd_choose(const struct ipsec_sa *about) {
     if (about->settings.direction != IPSEC_OUT)
         return;
-    for (unsigned i = 0; i < count; i++) {
-        if (policy_names(policies[i], about))
-            choose(policies[i]);
-    }
+    choose_named(about->settings.spi, about);
+    if (about->settings.request != 0)
+        choose_named(about->settings.request, about);
     /* Workers have these until the next publication, which may come later than the end of what they
      * protect with. */
     for (struct ipsec_policy *policy = deleted; policy; policy = policy->deleted_next) {
