@@ -2,6 +2,7 @@
 #include <netinet/in.h>
 
 #include "ipsec/esp_packet.h"
+#include "ipsec/ipsec_audit.h"
 #include "l3/header.h"
 #include "l3/icmp.h"
 #include "l3/parse.h"
@@ -401,6 +402,7 @@ static void take_in(struct worker *worker, struct burst *burst, struct esp_openi
             continue;
         }
         opening->mask &= ~(UINT64_C(1) << i);
+        ipsec_audit_esp(worker, drops, reason, packet->mbuf, packet->at);
         burst_drop(worker, burst, i, drops, reason);
     }
 }
@@ -415,6 +417,7 @@ static void drop_refused(struct worker *worker, struct burst *burst, struct esp_
 
         if (unlikely(packet->reason != ESP_OPEN_REASONS)) {
             opening->mask &= ~(UINT64_C(1) << packet->index);
+            ipsec_audit_esp(worker, drops, packet->reason, packet->mbuf, packet->at);
             burst_drop(worker, burst, packet->index, drops, packet->reason);
             continue;
         }
@@ -474,6 +477,7 @@ void esp_open(struct worker *worker, struct burst *burst, struct esp_opening *op
             packet->reason = read_trailer(worker, &batch.crypto[i], packet);
         if (likely(packet->reason == ESP_OPEN_REASONS)) {
             packet->sa->tallies[worker->index].last_used = clock;
+            opening->sequence[packet->index] = batch.crypto[i].sequence;
             packet->reason = unwrap(worker, burst, packet->index, packet, opening);
         }
     }
@@ -499,6 +503,7 @@ static unsigned check_usual(struct worker *worker, struct burst *burst, unsigned
         if (unlikely(!locked || result != ESP_REPLAY_NEW)) {
             unsigned reason = locked ? refuse(worker, sa, result) : (unsigned)ESP_OPEN_BUSY;
 
+            ipsec_audit_esp(worker, drops, reason, burst->packets[i], ESP_AT_USUAL);
             burst_drop(worker, burst, i, drops, reason);
             continue;
         }
@@ -533,6 +538,7 @@ static unsigned accept_usual(struct worker *worker, struct burst *burst, unsigne
                 reason = refuse(worker, sa, result);
         }
         if (unlikely(reason != ESP_OPEN_REASONS)) {
+            ipsec_audit_esp(worker, drops, reason, burst->packets[index[i]], ESP_AT_USUAL);
             burst_drop(worker, burst, index[i], drops, reason);
             continue;
         }
@@ -597,6 +603,7 @@ void esp_open_usual(struct worker *worker, struct burst *burst, unsigned packets
 
         opening->mask |= UINT64_C(1) << i;
         opening->sa[i] = sa;
+        opening->sequence[i] = crypto[n].sequence;
         if (likely(length > 0)) {
             bytes += length;
             opened++;
@@ -610,6 +617,7 @@ void esp_open_usual(struct worker *worker, struct burst *burst, unsigned packets
             packet.reason = unwrap(worker, burst, i, &packet, opening);
         if (packet.reason != ESP_OPEN_REASONS) {
             opening->mask &= ~(UINT64_C(1) << i);
+            ipsec_audit_esp(worker, drops, packet.reason, packet.mbuf, packet.at);
             burst_drop(worker, burst, i, drops, packet.reason);
         }
     }

@@ -45,10 +45,11 @@ enum esp_open_reason {
 struct esp_opening {
     uint64_t mask; /* to be opened; afterwards: those that were, and go on */
     uint64_t all;
-    uint64_t ipv4, ipv6, other; /* of those: plain packets of a family, and what is not plain */
-    uint64_t tunnels;           /* of those: came in by a tunnel interface */
-    uint16_t at[BURST_MAX];     /* where the ESP header is, from the start of the frame */
-    uint32_t spi[BURST_MAX];    /* network order */
+    uint64_t ipv4, ipv6, other;   /* of those: plain packets of a family, and what is not plain */
+    uint64_t tunnels;             /* of those: came in by a tunnel interface */
+    uint16_t at[BURST_MAX];       /* where the ESP header is, from the start of the frame */
+    uint32_t spi[BURST_MAX];      /* network order */
+    uint64_t sequence[BURST_MAX]; /* of those that were opened */
     struct ipsec_sa *sa[BURST_MAX];
 };
 

@@ -11,6 +11,7 @@
 #include "core/section.h"
 #include "interface/interface.h"
 #include "ipsec/esp_replay.h"
+#include "ipsec/ipsec_audit.h"
 #include "ipsec/ipsec_decode.h"
 #include "ipsec/ipsec_internal.h"
 #include "ipsec/place_index.h"
@@ -30,6 +31,7 @@ struct ipsec_config {
     unsigned sa_count, policy_count;
     struct sa_config *sas;
     struct policy_config *policies;
+    bool audit;
     char ike_socket[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* "": no IKE daemon */
 };
 
@@ -549,7 +551,7 @@ static void free_config(void *value) {
 }
 
 static void *decode_ipsec(struct decode *d) {
-    static const char *const keys[] = {"sas", "policies", "ike", NULL};
+    static const char *const keys[] = {"sas", "policies", "ike", "audit", NULL};
     struct ipsec_config *config;
     struct decode member;
 
@@ -563,6 +565,8 @@ static void *decode_ipsec(struct decode *d) {
         decode_policies(&member, config);
     if (decode_member(d, "ike", &member))
         decode_ike(&member, config);
+    config->audit = true;
+    decode_member_bool(d, "audit", &config->audit);
     return config;
 }
 
@@ -886,6 +890,7 @@ static void commit_ipsec(const struct config *old, const struct config *new) {
     if (after || ipsec_configured)
         publish(&publish_timer);
     ipsec_configured = after != NULL;
+    atomic_store(&ipsec_audits, after && after->audit);
     forget_prepared();
 }
 

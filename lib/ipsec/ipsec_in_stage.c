@@ -12,6 +12,7 @@
 #include <rte_prefetch.h>
 
 #include "ipsec/esp_packet.h"
+#include "ipsec/ipsec_audit.h"
 #include "ipsec/ipsec_internal.h"
 #include "l3/header.h"
 #include "l3/next_hop.h"
@@ -151,8 +152,11 @@ static void find(struct worker *worker, struct burst *burst, struct esp_opening 
                 fetch(worker, sa);
             fetched = sa;
         } else if (meta->l4_protocol == IPPROTO_ESP && is_ours(mbuf)) {
-            drop(worker, burst, i,
-                 meta->flags & PACKET_FRAGMENT ? (unsigned)ESP_OPEN_FRAGMENT : IN_UNKNOWN_SPI);
+            unsigned reason =
+                meta->flags & PACKET_FRAGMENT ? (unsigned)ESP_OPEN_FRAGMENT : IN_UNKNOWN_SPI;
+
+            ipsec_audit_esp(worker, &ipsec_in_stage.drops, reason, mbuf, opening->at[i]);
+            drop(worker, burst, i, reason);
         }
     }
     opening->mask = found;
@@ -228,6 +232,8 @@ static void check_opened(struct worker *worker, struct burst *burst,
             continue;
         }
         sa->tallies[worker->index].refused++;
+        ipsec_audit_clear(worker, &ipsec_in_stage.drops, IN_NO_POLICY, burst->packets[i], sa,
+                          opening->sequence[i]);
         drop(worker, burst, i, IN_NO_POLICY);
     }
 }
@@ -244,10 +250,12 @@ static void check_clear(struct worker *worker, struct burst *burst, uint64_t mas
         if (likely(!policy[i]) || spd_is_exempt(mbuf) || (spd_is_ike(mbuf) && is_ours(mbuf)))
             continue;
         policy_tally(policy[i], worker->index)->packets++;
-        if (policy[i]->action == IPSEC_PROTECT)
+        if (policy[i]->action == IPSEC_PROTECT) {
+            ipsec_audit_clear(worker, &ipsec_in_stage.drops, IN_UNPROTECTED, mbuf, NULL, 0);
             drop(worker, burst, i, IN_UNPROTECTED);
-        else if (policy[i]->action == IPSEC_DISCARD)
+        } else if (policy[i]->action == IPSEC_DISCARD) {
             drop(worker, burst, i, IN_DISCARDED);
+        }
     }
 }
 

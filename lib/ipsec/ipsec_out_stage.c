@@ -12,6 +12,7 @@
 #include <rte_prefetch.h>
 
 #include "ipsec/esp_packet.h"
+#include "ipsec/ipsec_audit.h"
 #include "ipsec/ipsec_internal.h"
 #include "l3/flow_hash.h"
 #include "l3/fragment.h"
@@ -50,6 +51,10 @@ STAGE(ipsec_out_stage)
 
 static void drop(struct worker *worker, struct burst *burst, unsigned i, unsigned reason) {
     burst_drop(worker, burst, i, &ipsec_out_stage.drops, reason);
+}
+
+static void audit(const struct worker *worker, const struct esp_sealing *packet) {
+    ipsec_audit_clear(worker, &ipsec_out_stage.drops, packet->reason, packet->mbuf, packet->sa, 0);
 }
 
 /* --- policies --- */
@@ -289,6 +294,7 @@ static void send_pieces(struct worker *worker, struct pieces *pieces) {
         struct rte_mbuf *mbuf = pieces->packets[i].mbuf;
 
         if (pieces->packets[i].reason != ESP_SEAL_REASONS) {
+            audit(worker, &pieces->packets[i]);
             counters_drop(worker->counters, &ipsec_out_stage.drops, pieces->packets[i].reason);
             rte_pktmbuf_free(mbuf);
             continue;
@@ -427,6 +433,7 @@ static void seal(struct worker *worker, struct burst *burst, uint64_t protect,
     esp_seal(worker, packets, kept);
     for (unsigned n = 0; n < kept; n++) {
         if (unlikely(packets[n].reason != ESP_SEAL_REASONS)) {
+            audit(worker, &packets[n]);
             drop(worker, burst, index[n], packets[n].reason);
             continue;
         }
