@@ -44,6 +44,7 @@ KEYS = [
     ("decode_ipsec", "IPsec", "ipsec"),
     ("decode_ike", "IKE", "ipsec_ike"),
     ("ipsec_decode_sa", "Security associations", "ipsec_sa"),
+    ("decode_lifetime", "Lifetimes", "ipsec_lifetime"),
     ("ipsec_decode_policy", "IPsec policies", "ipsec_policy"),
 ]
 

@@ -32,6 +32,36 @@ static void refused_cell(struct table *table, uint64_t count) {
         table_cell(table, "0");
 }
 
+/* What is left until the association ends: of several limits the one that comes first, if it goes
+ * on as before. */
+static void left_cell(struct table *table, const json_t *sa) {
+    static const char *const limits[] = {"seconds", "use_seconds", "bytes", "packets"};
+    const json_t *lifetime = json_object_get(sa, "lifetime");
+    const char *nearest = NULL;
+    double least = 2, left = 0;
+
+    for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+        char key[32];
+        double limit = field_real(lifetime, limits[i]), part;
+
+        snprintf(key, sizeof(key), "%s_left", limits[i]);
+        part = field_real(lifetime, key) / limit;
+        if (part < least) { /* not if one of them is missing */
+            least = part;
+            left = field_real(lifetime, key);
+            nearest = limits[i];
+        }
+    }
+    if (nearest == NULL)
+        table_cell(table, "-");
+    else if (strcmp(nearest, "bytes") == 0)
+        table_cell(table, "%s", format_unit(left, "B").text);
+    else if (strcmp(nearest, "packets") == 0)
+        table_cell(table, "%s packets", format_scaled(left).text);
+    else
+        table_cell(table, "%s", format_duration(left).text);
+}
+
 static void sa_row(struct table *table, const json_t *sa) {
     bool udp = json_is_integer(json_object_get(sa, "udp_destination_port"));
     bool used = json_is_number(json_object_get(sa, "idle"));
@@ -50,6 +80,7 @@ static void sa_row(struct table *table, const json_t *sa) {
         table_cell(table, "%s", format_duration(field_real(sa, "idle")).text);
     else /* since when it waits for its first packet */
         table_cell(table, "unused %s", format_duration(field_real(sa, "age")).text);
+    left_cell(table, sa);
     table_cell(table, "%s", field_text(sa, "owner"));
 }
 
@@ -59,7 +90,8 @@ static void show_sas(struct session *session, const json_t *sas) {
         {"SA", TABLE_LEFT},       {"SPI", TABLE_LEFT},         {"MODE", TABLE_LEFT},
         {"SOURCE", TABLE_LEFT},   {"DESTINATION", TABLE_LEFT}, {"ALGORITHM", TABLE_LEFT},
         {"PACKETS", TABLE_RIGHT}, {"BYTES", TABLE_RIGHT},      {"REPLAYS", TABLE_RIGHT},
-        {"FAILED", TABLE_RIGHT},  {"IDLE", TABLE_RIGHT},       {"OWNER", TABLE_LEFT}};
+        {"FAILED", TABLE_RIGHT},  {"IDLE", TABLE_RIGHT},       {"LEFT", TABLE_RIGHT},
+        {"OWNER", TABLE_LEFT}};
     struct table *table = TABLE_NEW(columns);
 
     for (size_t i = json_array_size(sas); i-- > 0;)

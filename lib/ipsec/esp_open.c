@@ -66,6 +66,11 @@ static unsigned refuse(struct worker *worker, struct ipsec_sa *sa, enum esp_repl
 
 /* --- before the cryptography --- */
 
+static inline bool is_from(const struct ipsec_sa *sa, const uint8_t *outer) {
+    return sa->flags & SA_IPV6 ? memcmp(outer + 8, sa->source, 16) == 0
+                               : load32(outer + 12) == load32(sa->source);
+}
+
 /* ESP_OPEN_REASONS, or what is wrong with lengths and addresses. */
 static inline unsigned measure(struct unwrapping *packet, struct esp_packet *out) {
     struct rte_mbuf *mbuf = packet->mbuf;
@@ -81,8 +86,7 @@ static inline unsigned measure(struct unwrapping *packet, struct esp_packet *out
         return ESP_OPEN_TRUNCATED;
     if (unlikely((length - around) & (sa->sizes.align - 1u)))
         return ESP_OPEN_LENGTH;
-    if (unlikely(sa->flags & SA_IPV6 ? memcmp(outer + 8, sa->source, 16) != 0
-                                     : load32(outer + 12) != load32(sa->source)))
+    if (unlikely(!is_from(sa, outer)) && !(sa->flags & SA_ANY_SOURCE))
         return ESP_OPEN_ADDRESS;
     *out = (struct esp_packet){
         .key = sa->key,
@@ -161,6 +165,29 @@ static void accept_window(struct worker *worker, struct batch *batch) {
         if (likely(locked))
             unlock(sa);
     }
+}
+
+/* The packet is authentic and new, so it tells where the peer is now (RFC 3947 section 7): the IKE
+ * daemon is to hear of it. One that is not read yet stays. */
+static void note_source(const struct unwrapping *packet) {
+    struct ipsec_sa *sa = packet->sa;
+    struct sa_new_source *new = &sa->new_source;
+    const uint8_t *outer = packet_l3(packet->mbuf, const uint8_t *);
+    uint16_t port =
+        load16(rte_pktmbuf_mtod_offset(packet->mbuf, const uint8_t *, packet->at - UDP_HEADER));
+    uint8_t expected = SOURCE_EMPTY;
+
+    if (likely(is_from(sa, outer) && port == rte_cpu_to_be_16(sa->settings.source_port)))
+        return;
+    if (!atomic_compare_exchange_strong_explicit(&new->state, &expected, SOURCE_TAKEN,
+                                                 memory_order_acquire, memory_order_relaxed))
+        return;
+    if (sa->flags & SA_IPV6)
+        memcpy(new->address, outer + 8, 16);
+    else
+        memcpy(new->address, outer + 12, 4);
+    new->port = port;
+    atomic_store_explicit(&new->state, SOURCE_FULL, memory_order_release);
 }
 
 /* The trailer is what the sender wrote. */
@@ -478,6 +505,8 @@ void esp_open(struct worker *worker, struct burst *burst, struct esp_opening *op
         if (likely(packet->reason == ESP_OPEN_REASONS)) {
             packet->sa->tallies[worker->index].last_used = clock;
             opening->sequence[packet->index] = batch.crypto[i].sequence;
+            if (unlikely(packet->sa->flags & SA_ANY_SOURCE))
+                note_source(packet);
             packet->reason = unwrap(worker, burst, packet->index, packet, opening);
         }
     }

@@ -35,6 +35,19 @@ enum {
     IPSEC_SPI_FIRST = 256, /* those below are reserved (RFC 4303 section 2.1) */
 };
 
+/* 0 = no limit. */
+struct ipsec_sa_limits {
+    uint64_t bytes, packets;
+    uint64_t seconds;     /* since it was added */
+    uint64_t use_seconds; /* since its first packet */
+};
+
+/* What an association has been used for. */
+struct ipsec_sa_use {
+    uint64_t bytes, packets;
+    uint64_t added, first_used; /* event_now(); first_used 0 = not yet */
+};
+
 struct ipsec_sa_settings {
     uint32_t spi; /* host order */
     enum ipsec_direction direction;
@@ -53,6 +66,9 @@ struct ipsec_sa_settings {
     bool esn;
     uint32_t replay_window; /* packets, at most ESP_REPLAY_MAX; 0 = replays are not looked for */
     uint64_t sequence;      /* the number of the packet before the first */
+    /* At a soft limit it is time for a successor, at a hard one the association goes. */
+    struct ipsec_sa_limits soft, hard;
+    struct ipsec_sa_use before;                           /* of one that goes on; `added` 0 = now */
     uint8_t key[ESP_KEY_MAX], auth_key[ESP_AUTH_KEY_MAX]; /* zeroed by ipsec_sa_add() */
 };
 
@@ -89,6 +105,15 @@ uint64_t ipsec_sa_created(const struct ipsec_sa *sa);
 /* The highest number sent, or accepted. */
 uint64_t ipsec_sa_sequence(const struct ipsec_sa *sa);
 void ipsec_sa_counters(const struct ipsec_sa *sa, struct ipsec_sa_counters *out);
+/* With what came before it was added. */
+void ipsec_sa_use(const struct ipsec_sa *sa, struct ipsec_sa_use *out);
+/* An authentic packet of an inbound one of IPSEC_OF_IKE, in UDP, has come from another address or
+ * port than the association says: since the last call, and this is one of them. Port in host
+ * order. */
+bool ipsec_sa_new_source(const struct ipsec_sa *sa, struct ip_address *source, uint16_t *port);
+/* Called when one of IPSEC_OF_IKE has reached a limit. At a hard one it goes afterwards, unless
+ * it has been deleted meanwhile. */
+extern void (*ipsec_ike_limit_reached)(const struct ipsec_sa *sa, bool hard);
 
 /* Packets that a policy is about (RFC 4301 section 4.4.1.1). */
 struct ipsec_selector {

@@ -216,6 +216,37 @@ static bool decode_udp(const struct decode *d, struct ipsec_sa_settings *out) {
     return good;
 }
 
+/* Absent: without limits. */
+static bool decode_lifetime(const struct decode *d, struct ipsec_sa_settings *out) {
+    static const char *const keys[] = {"seconds",    "bytes",        "packets", "soft_seconds",
+                                       "soft_bytes", "soft_packets", NULL};
+    uint64_t *const limits[] = {&out->hard.seconds, &out->hard.bytes, &out->hard.packets,
+                                &out->soft.seconds, &out->soft.bytes, &out->soft.packets};
+    struct decode lifetime, at;
+    bool good = true;
+
+    if (!decode_member(d, "lifetime", &lifetime))
+        return true;
+    if (!decode_is_object(&lifetime))
+        return false;
+    decode_only_keys(&lifetime, keys);
+    for (unsigned i = 0; keys[i]; i++) {
+        if (decode_member(&lifetime, keys[i], &at))
+            good &= decode_uint(&at, 1, INT64_MAX, limits[i]);
+    }
+    for (unsigned i = 0; good && i < 3; i++) {
+        if (*limits[i + 3] == 0 || *limits[i] == 0 || *limits[i + 3] < *limits[i] ||
+            !decode_member(&lifetime, keys[i + 3], &at))
+            continue;
+        decode_problem(&at, "the soft limit has to be below `%s`", keys[i]);
+        good = false;
+    }
+    if (json_object_size(lifetime.value) > 0)
+        return good;
+    decode_problem(&lifetime, "expected at least one limit");
+    return false;
+}
+
 static bool decode_choice(const struct decode *d, const char *key, bool required,
                           const char *const *words, unsigned *out) {
     struct decode at;
@@ -265,6 +296,7 @@ bool ipsec_decode_sa(const struct decode *d, struct ipsec_sa_settings *out,
                                        "udp_destination_port",
                                        "df",
                                        "request",
+                                       "lifetime",
                                        "vrf",
                                        "interface",
                                        NULL};
@@ -290,6 +322,7 @@ bool ipsec_decode_sa(const struct decode *d, struct ipsec_sa_settings *out,
     good &= decode_member_u32(d, "replay_window", 0, ESP_REPLAY_MAX, &out->replay_window);
     good &= decode_udp(d, out);
     good &= decode_member_u32(d, "request", 1, UINT32_MAX, &out->request);
+    good &= decode_lifetime(d, out);
     good &= decode_names(d, names);
     return good;
 }

@@ -15,6 +15,7 @@
 #include "interface/interface.h"
 #include "ipsec/esp_replay.h"
 #include "ipsec/ipsec.h"
+#include "ipsec/sa_life.h"
 
 /* --- associations --- */
 
@@ -22,6 +23,7 @@ enum {
     SA_IPV6 = 1 << 0, /* the outer header is IPv6 */
     SA_UDP = 1 << 1,  /* ESP in UDP */
     SA_TRANSPORT = 1 << 2,
+    SA_ANY_SOURCE = 1 << 3, /* a NAT may change where its packets come from, and IKE follows */
 };
 
 enum { SA_NO_INTERFACE = UINT16_MAX };
@@ -30,6 +32,15 @@ enum {
     UDP_HEADER = 8,
     SA_HEADER_MAX = 48, /* IPv6 and UDP */
     ESP_TRAILER = 2,    /* pad length and next header */
+};
+
+/* Where packets of an association with SA_ANY_SOURCE have come from, if not from where it says. A
+ * worker writes while it is empty, the control thread reads when it is full and empties it. */
+enum { SOURCE_EMPTY, SOURCE_TAKEN, SOURCE_FULL };
+struct sa_new_source {
+    _Atomic uint8_t state;
+    uint8_t address[16];
+    uint16_t port; /* network order */
 };
 
 /* A worker's own, but for the numbers of an outbound association, which stand in the first worker's
@@ -70,6 +81,7 @@ struct ipsec_sa {
 
     rte_spinlock_t lock __rte_cache_aligned; /* of the window, held for a few instructions */
     struct esp_replay replay;
+    struct sa_new_source new_source;
 
     /* The control thread's. */
     struct ipsec_sa_settings settings;
@@ -77,6 +89,7 @@ struct ipsec_sa {
     uint64_t created;
     struct ipsec_sa *listed_next, *listed_before;
     LIST_ENTRY(ipsec_sa) of_request;
+    struct sa_life life;
 
     struct sa_tally tallies[]; /* one per worker */
 } __rte_cache_aligned;

@@ -100,6 +100,61 @@ static json_t *with(json_t *list, json_t *added) {
 
 /* --- associations --- */
 
+/* A limit, and how much of it is left; nothing where there is none. */
+static int add_limit(json_t *object, const char *name, uint64_t soft, uint64_t hard,
+                     json_t *(*number)(double), double used) {
+    char key[32];
+    int result = 0;
+
+    if (hard != 0)
+        result = json_object_set_new(object, name, json_integer((json_int_t)hard));
+    if (hard != 0 && result == 0) {
+        snprintf(key, sizeof(key), "%s_left", name);
+        result =
+            json_object_set_new(object, key, number(used < (double)hard ? (double)hard - used : 0));
+    }
+    if (soft != 0 && result == 0) {
+        snprintf(key, sizeof(key), "soft_%s", name);
+        result = json_object_set_new(object, key, json_integer((json_int_t)soft));
+    }
+    return result;
+}
+
+static json_t *whole(double value) {
+    return json_integer((json_int_t)value);
+}
+
+static bool has_limits(const struct ipsec_sa_limits *limits) {
+    return limits->bytes != 0 || limits->packets != 0 || limits->seconds != 0 ||
+           limits->use_seconds != 0;
+}
+
+static int add_lifetime(json_t *object, const struct ipsec_sa *sa) {
+    const struct ipsec_sa_settings *settings = ipsec_sa_settings(sa);
+    const struct ipsec_sa_limits *soft = &settings->soft, *hard = &settings->hard;
+    json_t *lifetime;
+    struct ipsec_sa_use use;
+    int result;
+
+    if (!has_limits(soft) && !has_limits(hard))
+        return 0;
+    ipsec_sa_use(sa, &use);
+    lifetime = json_object();
+    result = lifetime ? json_object_set_new(object, "lifetime", lifetime) : -1;
+    if (result == 0)
+        result = add_limit(lifetime, "seconds", soft->seconds, hard->seconds, json_real,
+                           (double)(event_now() - use.added) / 1000.0);
+    if (result == 0)
+        result = add_limit(lifetime, "use_seconds", soft->use_seconds, hard->use_seconds, json_real,
+                           use.first_used ? (double)(event_now() - use.first_used) / 1000.0 : 0);
+    if (result == 0)
+        result = add_limit(lifetime, "bytes", soft->bytes, hard->bytes, whole, (double)use.bytes);
+    if (result == 0)
+        result = add_limit(lifetime, "packets", soft->packets, hard->packets, whole,
+                           (double)use.packets);
+    return result;
+}
+
 static int add_counters(json_t *object, const struct ipsec_sa *sa) {
     struct ipsec_sa_counters counters;
     json_t *counted;
@@ -147,6 +202,8 @@ static json_t *json_of_sa(const struct ipsec_sa *sa) {
     if (result == 0 && settings->destination_port != 0)
         result = json_object_set_new(object, "udp_destination_port",
                                      json_integer(settings->destination_port));
+    if (result == 0)
+        result = add_lifetime(object, sa);
     if (result == 0)
         result = add_counters(object, sa);
     if (result != 0) {

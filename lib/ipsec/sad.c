@@ -12,6 +12,7 @@
 
 #include "core/event.h"
 #include "core/huge_memory.h"
+#include "core/log.h"
 #include "core/rcu.h"
 #include "core/slab.h"
 #include "ipsec/ipsec_internal.h"
@@ -183,6 +184,66 @@ void sad_tunnel_changed(uint32_t if_id, uint16_t interface) {
     }
 }
 
+/* --- limits --- */
+
+void (*ipsec_ike_limit_reached)(const struct ipsec_sa *sa, bool hard);
+
+static struct ipsec_sa *of_life(const struct sa_life *life) {
+    return (struct ipsec_sa *)((uintptr_t)life - offsetof(struct ipsec_sa, life));
+}
+
+static void count_life(const struct sa_life *life, struct ipsec_sa_counters *out) {
+    ipsec_sa_counters(of_life(life), out);
+}
+
+void ipsec_sa_use(const struct ipsec_sa *sa, struct ipsec_sa_use *out) {
+    sa_life_use(&((struct ipsec_sa *)(uintptr_t)sa)->life, out);
+}
+
+/* With IKE the one ends a tunnel, the other is what happens to each of them every hour. By hand
+ * both want somebody to do something. */
+static void log_limit(const struct ipsec_sa *sa, bool hard) {
+    const struct ipsec_sa_settings *settings = &sa->settings;
+    char source[IP_ADDRESS_TEXT], destination[IP_ADDRESS_TEXT];
+    bool ike = sa->owner == IPSEC_OF_IKE;
+
+    log_write(hard  ? ike ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING
+              : ike ? LOG_LEVEL_DEBUG
+                    : LOG_LEVEL_NOTICE,
+              "ipsec", "association 0x%08x from %s to %s has reached its %s limit%s", settings->spi,
+              ip_address_text(&settings->source, source),
+              ip_address_text(&settings->destination, destination), hard ? "hard" : "soft",
+              hard ? ", and is gone" : "");
+}
+
+static void limit_reached(struct sa_life *life, bool hard) {
+    struct ipsec_sa *sa = of_life(life);
+    const struct ipsec_sa_settings *settings = &sa->settings;
+    const struct ip_address destination = settings->destination;
+    const enum ipsec_direction direction = settings->direction;
+    const enum ipsec_owner owner = sa->owner;
+    const uint32_t spi = settings->spi;
+
+    log_limit(sa, hard);
+    if (owner == IPSEC_OF_IKE && ipsec_ike_limit_reached)
+        ipsec_ike_limit_reached(sa, hard);
+    if (hard)
+        ipsec_sa_delete(spi, direction, &destination, owner);
+}
+
+static void begin_life(struct ipsec_sa *sa) {
+    struct sa_life *life = &sa->life;
+
+    life->soft = sa->settings.soft;
+    life->hard = sa->settings.hard;
+    life->before = sa->settings.before;
+    if (life->before.added == 0)
+        life->before.added = sa->created;
+    life->count = count_life;
+    life->reached = limit_reached;
+    sa_life_begin(life);
+}
+
 /* --- the database --- */
 
 static struct ipsec_sa *find(uint32_t spi, enum ipsec_direction direction,
@@ -237,6 +298,8 @@ void sa_insert(struct ipsec_sa *sa, enum ipsec_owner owner) {
     struct ipsec_sa *_Atomic *bucket = &sa_buckets[sa->settings.direction][sa_bucket(sa->spi)];
 
     sa->owner = owner;
+    if (owner == IPSEC_OF_IKE && sa->flags & SA_UDP && sa->settings.direction == IPSEC_IN)
+        sa->flags |= SA_ANY_SOURCE;
     sa->created = event_now();
     settle_interface(sa);
     atomic_init(&sa->next, atomic_load(bucket));
@@ -249,6 +312,7 @@ void sa_insert(struct ipsec_sa *sa, enum ipsec_owner owner) {
     if (sa->settings.direction == IPSEC_OUT)
         LIST_INSERT_HEAD(chain_of(sa->settings.request), sa, of_request);
     spd_choose(sa);
+    begin_life(sa);
 }
 
 static void take_out(struct ipsec_sa *sa) {
@@ -266,6 +330,7 @@ static void take_out(struct ipsec_sa *sa) {
     if (sa->settings.direction == IPSEC_OUT)
         LIST_REMOVE(sa, of_request);
     count--;
+    sa_life_end(&sa->life);
 }
 
 static int add(const struct ipsec_sa_settings *settings, enum ipsec_owner owner) {
@@ -330,6 +395,17 @@ uint64_t ipsec_sa_sequence(const struct ipsec_sa *sa) {
                ? RTE_MIN(atomic_load_explicit(&sa->tallies[0].sequence, memory_order_relaxed),
                          sa->tallies[0].sequence_last)
                : __atomic_load_n(&sa->replay.highest, __ATOMIC_RELAXED);
+}
+
+bool ipsec_sa_new_source(const struct ipsec_sa *sa, struct ip_address *source, uint16_t *port) {
+    struct sa_new_source *new = &((struct ipsec_sa *)(uintptr_t)sa)->new_source;
+
+    if (atomic_load_explicit(&new->state, memory_order_acquire) != SOURCE_FULL)
+        return false;
+    *source = sa->flags & SA_IPV6 ? ip6_address(new->address) : ip4_address(new->address);
+    *port = rte_be_to_cpu_16(new->port);
+    atomic_store_explicit(&new->state, SOURCE_EMPTY, memory_order_release);
+    return true;
 }
 
 static void add_up(uint64_t *to, const uint64_t *from) {

@@ -31,10 +31,11 @@ struct xfrm_sa_record {
     struct xfrm_sa_key key;
     bool larval; /* an SPI that was asked for: there is no association yet, and of `sa` only `info`
                     is set */
-    bool soft_told, is_polled;
-    uint64_t added, first_used; /* event_now(); first_used 0 = not yet */
-    struct event_timer timer;   /* a limit of time, or the end of waiting */
-    struct xfrm_sa sa;          /* keys included; `use` is what came before */
+    bool is_polled;
+    uint64_t moved; /* event_now() when the daemon was told last that its packets come from
+                       elsewhere, 0 = never */
+    struct event_timer timer; /* of a larval one: the end of waiting */
+    struct xfrm_sa sa;        /* keys included */
 };
 
 /* Reserves an SPI. -ENOENT: all are taken; -ENOMEM, -ENOSPC. */
@@ -52,7 +53,7 @@ const struct xfrm_sa_record *xfrm_sad_after(uint64_t serial);
 void xfrm_sad_state(struct xfrm_sa_record *record, struct xfrm_sa_state *out);
 void xfrm_sad_flush(void);
 unsigned xfrm_sad_count(void);
-/* Looks at limits of bytes and packets. False: there are none. */
+/* Looks whether packets come from elsewhere. False: no association wants to know. */
 bool xfrm_sad_poll(void);
 
 /* --- policies --- */

@@ -831,6 +831,24 @@ struct nlmsghdr *xfrm_write_expire(void *buffer, const struct xfrm_sa *sa,
     return message;
 }
 
+struct nlmsghdr *xfrm_write_mapping(void *buffer, const struct xfrm_sa *sa,
+                                    const struct ip_address *source, uint16_t port) {
+    struct nlmsghdr *message = begin(buffer, XFRM_MSG_MAPPING, NULL);
+    struct xfrm_user_mapping mapping = {0};
+
+    mapping.id.daddr = sa->info.id.daddr;
+    mapping.id.spi = sa->info.id.spi;
+    mapping.id.family = sa->info.family;
+    mapping.id.proto = sa->info.id.proto;
+    mapping.reqid = sa->info.reqid;
+    mapping.old_saddr = sa->info.saddr;
+    memcpy(&mapping.new_saddr, source->bytes, ip_family_bits(source->family) / 8u);
+    mapping.old_sport = htons(sa->settings.source_port);
+    mapping.new_sport = htons(port);
+    memcpy(mnl_nlmsg_put_extra_header(message, sizeof(mapping)), &mapping, sizeof(mapping));
+    return message;
+}
+
 /* Linux puts the packet's own addresses into the selector; here nobody has kept a packet, and the
  * policy's say what is wanted as well. */
 struct nlmsghdr *xfrm_write_acquire(void *buffer, const struct xfrm_policy *policy,

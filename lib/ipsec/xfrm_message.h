@@ -127,6 +127,10 @@ struct nlmsghdr *xfrm_write_policy(void *buffer, const struct xfrm_reply *reply,
 /* XFRM_MSG_EXPIRE: the soft limit was passed, which asks for a successor, or the hard one. */
 struct nlmsghdr *xfrm_write_expire(void *buffer, const struct xfrm_sa *sa,
                                    const struct xfrm_sa_state *state, bool hard);
+/* XFRM_MSG_MAPPING: packets in UDP come from another address or port (host order) than the
+ * association says. */
+struct nlmsghdr *xfrm_write_mapping(void *buffer, const struct xfrm_sa *sa,
+                                    const struct ip_address *source, uint16_t port);
 /* XFRM_MSG_ACQUIRE: packets match the policy, and there is no association. */
 struct nlmsghdr *xfrm_write_acquire(void *buffer, const struct xfrm_policy *policy,
                                     uint32_t sequence);

@@ -8,13 +8,11 @@
  */
 #include <errno.h>
 #include <netinet/in.h>
-#include <rte_common.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
 
-#include "core/log.h"
 #include "interface/interface.h"
 #include "ipsec/xfrm_internal.h"
 
@@ -24,16 +22,16 @@ enum {
     /* As long as charon has it: the time in which a negotiation ends, or has failed. */
     LARVAL_MSEC = 165 * 1000,
     LARVAL_MAX = 1 << 16,
+    MOVED_MSEC = 5000,
     MSEC = 1000,
     ESP_PORT = 4500,
-    RECHECK_MSEC_MAX = 1 << 30,
 };
 
 TAILQ_HEAD(record_list, xfrm_sa_record);
 LIST_HEAD(record_chain, xfrm_sa_record);
 
 static struct record_list all = TAILQ_HEAD_INITIALIZER(all);
-static struct record_list polled = TAILQ_HEAD_INITIALIZER(polled); /* have limits by use */
+static struct record_list polled = TAILQ_HEAD_INITIALIZER(polled); /* come in, in UDP */
 static struct record_chain buckets[BUCKETS];
 static unsigned count, larval_count;
 static uint64_t last_serial;
@@ -96,6 +94,7 @@ unsigned xfrm_sad_count(void) {
     return count;
 }
 
+/* Nobody wants the SPI any more. */
 static void timer_expired(struct event_timer *timer);
 
 static struct xfrm_sa_record *add_record(const struct xfrm_sa_key *key) {
@@ -173,21 +172,20 @@ void xfrm_sad_flush(void) {
 
 void xfrm_sad_state(struct xfrm_sa_record *record, struct xfrm_sa_state *out) {
     const struct ipsec_sa *sa = in_force(record);
-    struct ipsec_sa_counters counters = {0};
+    struct ipsec_sa_counters counters;
+    struct ipsec_sa_use use;
 
     memset(out, 0, sizeof(*out));
-    if (sa) {
-        ipsec_sa_counters(sa, &counters);
-        out->sequence = ipsec_sa_sequence(sa);
-    }
-    if (counters.packets > 0 && record->first_used == 0)
-        record->first_used = counters.last_used ? counters.last_used : event_now();
-    out->use = record->sa.use;
-    out->use.bytes += counters.bytes;
-    out->use.packets += counters.packets;
-    out->use.add_time = xfrm_real_time(record->added);
-    if (record->first_used != 0)
-        out->use.use_time = xfrm_real_time(record->first_used);
+    if (!sa)
+        return;
+    ipsec_sa_counters(sa, &counters);
+    ipsec_sa_use(sa, &use);
+    out->sequence = ipsec_sa_sequence(sa);
+    out->use.bytes = use.bytes;
+    out->use.packets = use.packets;
+    out->use.add_time = xfrm_real_time(use.added);
+    if (use.first_used != 0)
+        out->use.use_time = xfrm_real_time(use.first_used);
     if (counters.last_used != 0)
         out->last_used = xfrm_real_time(counters.last_used);
     out->replayed = (uint32_t)counters.replayed;
@@ -197,111 +195,66 @@ void xfrm_sad_state(struct xfrm_sa_record *record, struct xfrm_sa_state *out) {
 
 /* --- limits --- */
 
-static bool is_limit(uint64_t limit) {
-    return limit != 0 && limit != XFRM_INF;
+static uint64_t limit_of(uint64_t limit) {
+    return limit == XFRM_INF ? 0 : limit;
 }
 
-static bool is_reached(uint64_t limit, uint64_t value) {
-    return is_limit(limit) && value >= limit;
+static void set_limits(struct ipsec_sa_settings *out, const struct xfrm_lifetime_cfg *limits) {
+    out->soft = (struct ipsec_sa_limits){
+        .bytes = limit_of(limits->soft_byte_limit),
+        .packets = limit_of(limits->soft_packet_limit),
+        .seconds = limit_of(limits->soft_add_expires_seconds),
+        .use_seconds = limit_of(limits->soft_use_expires_seconds),
+    };
+    out->hard = (struct ipsec_sa_limits){
+        .bytes = limit_of(limits->hard_byte_limit),
+        .packets = limit_of(limits->hard_packet_limit),
+        .seconds = limit_of(limits->hard_add_expires_seconds),
+        .use_seconds = limit_of(limits->hard_use_expires_seconds),
+    };
 }
 
-static uint64_t seconds_since(uint64_t msec) {
-    return msec ? (event_now() - msec) / MSEC : 0;
-}
-
-static void wait_for(struct xfrm_sa_record *record, uint64_t seconds, uint64_t *least) {
-    uint64_t age = event_now() - record->added, due;
-
-    if (!is_limit(seconds))
-        return;
-    due = seconds < UINT64_MAX / MSEC ? seconds * MSEC : UINT64_MAX;
-    due = due > age ? RTE_MIN(due - age, (uint64_t)RECHECK_MSEC_MAX) : 0;
-    if (due < *least)
-        *least = due;
-}
-
-static void arm(struct xfrm_sa_record *record) {
-    const struct xfrm_lifetime_cfg *limits = &record->sa.info.lft;
-    uint64_t least = UINT64_MAX;
-
-    if (!record->soft_told)
-        wait_for(record, limits->soft_add_expires_seconds, &least);
-    wait_for(record, limits->hard_add_expires_seconds, &least);
-    if (least != UINT64_MAX)
-        event_timer_start(&record->timer, least);
-    else
-        event_timer_stop(&record->timer);
-}
-
-static void tell_expired(const struct xfrm_sa_record *record, const struct xfrm_sa_state *state,
-                         bool hard) {
+static void limit_reached(const struct ipsec_sa *sa, bool hard) {
+    const struct ipsec_sa_settings *settings = ipsec_sa_settings(sa);
+    const struct xfrm_sa_key key = {settings->spi, settings->destination};
     char buffer[XFRM_MESSAGE_MAX] __attribute__((aligned(16)));
-
-    /* The one ends a tunnel, the other is what happens to each of them every hour. */
-    log_write(hard ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, "ipsec",
-              "association 0x%08x has reached its %s limit", record->key.spi,
-              hard ? "hard" : "soft");
-    xfrm_notify(XFRMNLGRP_EXPIRE, xfrm_write_expire(buffer, &record->sa, state, hard));
-}
-
-/* The record may be gone afterwards. */
-static void check_limits(struct xfrm_sa_record *record) {
-    const struct xfrm_lifetime_cfg *limits = &record->sa.info.lft;
+    struct xfrm_sa_record *record = find(&key);
     struct xfrm_sa_state state;
-    uint64_t age, use;
 
-    xfrm_sad_state(record, &state);
-    age = seconds_since(record->added);
-    use = seconds_since(record->first_used);
-    if (is_reached(limits->hard_byte_limit, state.use.bytes) ||
-        is_reached(limits->hard_packet_limit, state.use.packets) ||
-        is_reached(limits->hard_add_expires_seconds, age) ||
-        is_reached(limits->hard_use_expires_seconds, use)) {
-        tell_expired(record, &state, true);
-        delete_record(record);
+    if (!record)
         return;
-    }
-    if (!record->soft_told && (is_reached(limits->soft_byte_limit, state.use.bytes) ||
-                               is_reached(limits->soft_packet_limit, state.use.packets) ||
-                               is_reached(limits->soft_add_expires_seconds, age) ||
-                               is_reached(limits->soft_use_expires_seconds, use))) {
-        record->soft_told = true;
-        tell_expired(record, &state, false);
-    }
+    xfrm_sad_state(record, &state);
+    xfrm_notify(XFRMNLGRP_EXPIRE, xfrm_write_expire(buffer, &record->sa, &state, hard));
+    if (hard)
+        delete_record(record);
 }
 
 static void timer_expired(struct event_timer *timer) {
-    struct xfrm_sa_record *record = timer->context;
-    const struct xfrm_sa_key key = record->key;
-
-    if (record->larval) {
-        remove_record(record);
-        return;
-    }
-    check_limits(record);
-    record = find(&key);
-    if (record)
-        arm(record);
+    remove_record(timer->context);
 }
 
-static void set_limits(struct xfrm_sa_record *record) {
-    const struct xfrm_lifetime_cfg *limits = &record->sa.info.lft;
+/* --- peers behind a NAT --- */
 
-    set_polled(record, is_limit(limits->soft_byte_limit) || is_limit(limits->hard_byte_limit) ||
-                           is_limit(limits->soft_packet_limit) ||
-                           is_limit(limits->hard_packet_limit) ||
-                           is_limit(limits->soft_use_expires_seconds) ||
-                           is_limit(limits->hard_use_expires_seconds));
-    arm(record);
+/* A peer's packets may come from two places in turn for a while; the daemon need not hear of
+ * each. */
+static void check_source(struct xfrm_sa_record *record) {
+    const struct ipsec_sa *sa = in_force(record);
+    char buffer[XFRM_MESSAGE_MAX] __attribute__((aligned(16)));
+    struct ip_address source;
+    uint16_t port;
+
+    if (!sa || (record->moved != 0 && event_now() - record->moved < MOVED_MSEC) ||
+        !ipsec_sa_new_source(sa, &source, &port))
+        return;
+    record->moved = event_now();
+    xfrm_notify(XFRMNLGRP_MAPPING, xfrm_write_mapping(buffer, &record->sa, &source, port));
 }
 
 bool xfrm_sad_poll(void) {
-    struct xfrm_sa_record *record = TAILQ_FIRST(&polled), *next;
+    struct xfrm_sa_record *record;
 
-    for (; record; record = next) {
-        next = TAILQ_NEXT(record, polled);
-        check_limits(record);
-    }
+    TAILQ_FOREACH (record, &polled, polled)
+        check_source(record);
     return !TAILQ_EMPTY(&polled);
 }
 
@@ -340,7 +293,6 @@ int xfrm_sad_allocate(const struct xfrm_spi_request *request, const struct xfrm_
     if (!record)
         return -ENOMEM;
     set_larval(record, true);
-    record->added = event_now();
     record->sa.info = request->info;
     record->sa.info.id.spi = htonl(key.spi);
     event_timer_start(&record->timer, LARVAL_MSEC);
@@ -381,21 +333,23 @@ static int put_in_force(const struct ipsec_sa_settings *settings) {
  * where: numbers must not come twice. */
 static void go_on(struct xfrm_sa *sa, const struct xfrm_sa_record *before) {
     const struct ipsec_sa *old = before ? in_force(before) : NULL;
-    struct ipsec_sa_counters counters;
+    const struct xfrm_lifetime_cur *use = &sa->use;
 
     if (sa->has_replay)
         sa->settings.sequence = sa->settings.direction == IPSEC_OUT ? sa->sent : sa->received;
+    if (sa->has_use)
+        sa->settings.before = (struct ipsec_sa_use){
+            .bytes = use->bytes,
+            .packets = use->packets,
+            .added = use->add_time != 0 ? monotonic_time(use->add_time) : 0,
+            .first_used = use->use_time != 0 ? monotonic_time(use->use_time) : 0,
+        };
     if (!old || !same_keys(&sa->settings, &before->sa.settings))
         return;
     if (!sa->has_replay)
         sa->settings.sequence = ipsec_sa_sequence(old);
-    if (!sa->has_use) {
-        ipsec_sa_counters(old, &counters);
-        sa->use = before->sa.use;
-        sa->use.bytes += counters.bytes;
-        sa->use.packets += counters.packets;
-        sa->use.add_time = xfrm_real_time(before->added);
-    }
+    if (!sa->has_use)
+        ipsec_sa_use(old, &sa->settings.before);
 }
 
 static int replace(struct xfrm_sa_record *record, const struct xfrm_sa *sa) {
@@ -403,8 +357,10 @@ static int replace(struct xfrm_sa_record *record, const struct xfrm_sa *sa) {
     const struct ipsec_sa *before = in_force(record);
     int error;
 
-    if (before)
+    if (before) {
         old.sequence = ipsec_sa_sequence(before);
+        ipsec_sa_use(before, &old.before);
+    }
     take_out_of_force(record);
     error = put_in_force(&sa->settings);
     if (error && before && put_in_force(&old) != 0)
@@ -427,6 +383,8 @@ static int put(struct xfrm_sa *sa, bool update) {
         sa->settings.destination_port != ESP_PORT)
         return -EOPNOTSUPP; /* where the router does not look for it */
     go_on(sa, record);
+    set_limits(&sa->settings, &sa->info.lft);
+    ipsec_ike_limit_reached = limit_reached;
     if (is_new)
         record = add_record(&key);
     if (!record)
@@ -438,13 +396,11 @@ static int put(struct xfrm_sa *sa, bool update) {
         return error;
     }
     set_larval(record, false);
+    event_timer_stop(&record->timer);
     record->sa = *sa;
     /* What was left to the algorithm, or cut to what there is. */
     record->sa.settings.icv = ipsec_sa_settings(in_force(record))->icv;
-    record->added = sa->use.add_time != 0 ? monotonic_time(sa->use.add_time) : event_now();
-    record->first_used = sa->use.use_time != 0 ? monotonic_time(sa->use.use_time) : 0;
-    record->soft_told = false;
-    set_limits(record);
+    set_polled(record, sa->settings.direction == IPSEC_IN && sa->settings.source_port != 0);
     return 0;
 }
 

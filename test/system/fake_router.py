@@ -167,8 +167,11 @@ ASSOCIATIONS = [
                 request=7, owner="client", udp_source_port=4500, udp_destination_port=4500,
                 age=12.0, packets=0, bytes=0),
     association(4097, "in", source="198.51.100.2", destination="203.0.113.2", replay_window=64,
-                packets=42, bytes=4200, replayed=3, too_old=2, integrity_failures=1234, idle=75.0),
-    association(4096, "out"),
+                packets=42, bytes=4200, replayed=3, too_old=2, integrity_failures=1234, idle=75.0,
+                lifetime={"seconds": 3600, "seconds_left": 3000.0, "bytes": 5000, "bytes_left": 800,
+                          "soft_packets": 1}),
+    association(4096, "out", lifetime={"seconds": 3600, "seconds_left": 75.0, "packets": 2000000,
+                                       "packets_left": 765433, "soft_seconds": 3000}),
 ]
 del ASSOCIATIONS[0]["idle"]
 

@@ -56,7 +56,7 @@ connections {{
     remote_addrs = {remote}
     proposals = aes256-sha256-modp2048
     mobike = {mobike}
-    dpd_delay = 2s
+    dpd_delay = {dpd}
     encap = {encap}
     local {{ auth = psk
       id = {side}.example.org }}
@@ -120,14 +120,14 @@ class Charon:
         return done.stdout
 
     def load(self, outside=None, nets=(NETS, NETS6), esp="aes256gcm16-modp2048", mode="tunnel",
-             encap="no", mobike="no", more=""):
+             encap="no", mobike="no", dpd="2s", more=""):
         outside, other = outside or OUTSIDE, OTHER[self.side]
         with open(self.swanctl_conf, "w", encoding="utf-8") as file:
             file.write(SWANCTL.format(
                 side=self.side, other=other, local=outside[self.side], remote=outside[other],
                 local_ts=",".join(net[self.side] for net in nets) or "dynamic",
                 remote_ts=",".join(net[other] for net in nets) or "dynamic",
-                esp=esp, mode=mode, encap=encap, mobike=mobike, more=more))
+                esp=esp, mode=mode, encap=encap, mobike=mobike, dpd=dpd, more=more))
         self.swanctl("--load-creds", "--clear", "--file", self.swanctl_conf)
         self.swanctl("--load-conns", "--file", self.swanctl_conf)
 
@@ -503,6 +503,61 @@ def moving(tap, scene):
     for each in scene.routers.values():
         each.space.ip("-6 route replace default dev twin")
     until(lambda: router.space.reaches(OUTSIDE["right"]), "the old address is back")
+
+
+class Nat:
+    """The provider changes the left router's ports for IKE, in both directions."""
+
+    def __init__(self, scene):
+        self.provider = scene.provider
+        self.process = self.provider.start(
+            sys.executable, os.path.join(os.path.dirname(__file__), "udp_nat.py"),
+            OUTSIDE["left"], "nat", stdout=subprocess.PIPE)
+        self.port = int(self.process.stdout.readline())
+        self.provider.ip("link set nat up")
+        for name in ("all", "nat"):
+            self.provider.sysctl(f"net/ipv4/conf/{name}/rp_filter", 0)
+        self.provider.ip("route add default dev nat table 100")
+        self.provider.ip(f"rule add iif eth0 to {OUTSIDE['right']} table 100")
+        self.provider.ip(f"rule add iif eth1 to {OUTSIDE['left']} table 100")
+
+    def change(self):
+        self.process.send_signal(signal.SIGUSR1)
+        self.port = int(self.process.stdout.readline())
+
+    def end(self):
+        self.provider.ip(f"rule del iif eth0 to {OUTSIDE['right']} table 100")
+        self.provider.ip(f"rule del iif eth1 to {OUTSIDE['left']} table 100")
+        self.provider.lab.stop(self.process)
+
+
+def behind_nat(tap, scene):
+    right = scene.routers["right"]
+    nat = Nat(scene)
+
+    def peer_port():
+        return {each["udp_source_port" if each["direction"] == "in" else "udp_destination_port"]
+                for each in sas(right)}
+    with tap.case("a router behind a NAT: ESP goes in UDP, to the NAT's port"):
+        scene.load(nets=[NETS])
+        for charon in scene.charons.values():  # or IKE would notice first
+            charon.load(nets=[NETS], dpd="60s")
+        scene.up()
+        equal(peer_port(), {nat.port}, "ports")
+        scene.left.ping(RIGHT)
+        scene.right.ping(LEFT)
+    with tap.case("the NAT takes another port: what comes in tells charon, and the other way follows"):
+        for _ in range(2):
+            nat.change()
+            right.call("stats.clear")
+            scene.left.run("ping", "-n", "-c", 20, "-i", "0.2", "-W", "1", RIGHT)
+            until(lambda: peer_port() == {nat.port}, "the associations have the new port")
+            scene.left.ping(RIGHT)
+            scene.right.ping(LEFT)
+            equal(right.drops().get("ipsec_in.wrong_source", 0), 0, "packets from the new port")
+            time.sleep(5)  # charon is not told of more than one change in so long
+    scene.down()
+    nat.end()
 
 
 def nonsense(tap, scene):

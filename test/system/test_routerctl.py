@@ -267,10 +267,10 @@ class Show(Case):
 
     def test_ipsec(self):
         self.shows("show ipsec", """
-            |SA   SPI         MODE           SOURCE        DESTINATION   ALGORITHM                    PACKETS    BYTES  REPLAYS  FAILED         IDLE  OWNER
-            |out  0x00001000  tunnel         203.0.113.2   198.51.100.2  aes-gcm-256                   1.23 M   988 MB        0       0        0.5 s  config
-            |in   0x00001001  tunnel         198.51.100.2  203.0.113.2   aes-gcm-256                       42  4.20 kB        5   1,234   1 min 15 s  config
-            |in   0xc0ffee00  transport udp  2001:db8::9   2001:db8::2   aes-cbc-128 hmac-sha256-128        0      0 B        0       0  unused 12 s  client
+            |SA   SPI         MODE           SOURCE        DESTINATION   ALGORITHM                    PACKETS    BYTES  REPLAYS  FAILED         IDLE        LEFT  OWNER
+            |out  0x00001000  tunnel         203.0.113.2   198.51.100.2  aes-gcm-256                   1.23 M   988 MB        0       0        0.5 s  1 min 15 s  config
+            |in   0x00001001  tunnel         198.51.100.2  203.0.113.2   aes-gcm-256                       42  4.20 kB        5   1,234   1 min 15 s       800 B  config
+            |in   0xc0ffee00  transport udp  2001:db8::9   2001:db8::2   aes-cbc-128 hmac-sha256-128        0      0 B        0       0  unused 12 s           -  client
             |
             |ORDER  POLICY       DIRECTION  SELECTOR                                                         ACTION   WITH                PACKETS  OWNER
             |    1  to-branch    out        10.1.0.0/24 to 10.2.0.0/24                                       protect  SPI 0x00001000       1.23 M  config

@@ -14,6 +14,7 @@
 
 #include "core/event.h"
 #include "interface/interface.h"
+#include "ipsec/sa_life.h"
 #include "ipsec/xfrm_internal.h"
 
 /* --- fakes: the router, with one interface --- */
@@ -29,9 +30,24 @@ struct ipsec_sa {
     struct ipsec_sa_settings settings;
     struct ipsec_sa_counters counters;
     uint64_t sequence;
+    struct sa_life life;
+    bool moved; /* its packets come from there, port 1024 */
 };
 static struct ipsec_sa sas[8];
 static int add_fails;
+void (*ipsec_ike_limit_reached)(const struct ipsec_sa *sa, bool hard);
+
+static struct ipsec_sa *of_life(const struct sa_life *life) {
+    return (struct ipsec_sa *)((uintptr_t)life - offsetof(struct ipsec_sa, life));
+}
+
+static void count_life(const struct sa_life *life, struct ipsec_sa_counters *out) {
+    *out = of_life(life)->counters;
+}
+
+static void limit_reached(struct sa_life *life, bool hard) {
+    ipsec_ike_limit_reached(of_life(life), hard);
+}
 
 const struct ipsec_sa *ipsec_sa_find(uint32_t spi, enum ipsec_direction direction,
                                      const struct ip_address *destination) {
@@ -55,6 +71,14 @@ int ipsec_sa_add(struct ipsec_sa_settings *settings, enum ipsec_owner owner) {
             continue;
         sas[i] = (struct ipsec_sa){.used = true, .settings = *settings};
         sas[i].sequence = settings->sequence;
+        sas[i].life = (struct sa_life){.soft = settings->soft,
+                                       .hard = settings->hard,
+                                       .before = settings->before,
+                                       .count = count_life,
+                                       .reached = limit_reached};
+        if (settings->before.added == 0)
+            sas[i].life.before.added = event_now();
+        sa_life_begin(&sas[i].life);
         break;
     }
     memset(settings->key, 0, sizeof(settings->key));
@@ -69,7 +93,21 @@ int ipsec_sa_delete(uint32_t spi, enum ipsec_direction direction,
     if (!sa)
         return -ENOENT;
     sa->used = false;
+    sa_life_end(&sa->life);
     return 0;
+}
+
+void ipsec_sa_use(const struct ipsec_sa *sa, struct ipsec_sa_use *out) {
+    sa_life_use(&((struct ipsec_sa *)(uintptr_t)sa)->life, out);
+}
+
+bool ipsec_sa_new_source(const struct ipsec_sa *sa, struct ip_address *source, uint16_t *port) {
+    bool moved = sa->moved;
+
+    *source = ip4_address((uint8_t[]){203, 0, 113, 77});
+    *port = 1024;
+    ((struct ipsec_sa *)(uintptr_t)sa)->moved = false;
+    return moved;
 }
 
 const struct ipsec_sa_settings *ipsec_sa_settings(const struct ipsec_sa *sa) {
@@ -141,7 +179,8 @@ static unsigned count_policies(void) {
 
 /* --- fakes: the server --- */
 
-static unsigned soft, hard, acquires;
+static unsigned soft, hard, acquires, mappings;
+static struct xfrm_user_mapping mapping;
 static bool somebody_listens;
 
 bool xfrm_notify(unsigned group, const struct nlmsghdr *message) {
@@ -151,6 +190,14 @@ bool xfrm_notify(unsigned group, const struct nlmsghdr *message) {
         acquires += somebody_listens;
         return somebody_listens;
     }
+    if (group == XFRMNLGRP_MAPPING) {
+        assert_int_equal(message->nlmsg_type, XFRM_MSG_MAPPING);
+        assert_int_equal(mnl_nlmsg_get_payload_len(message), sizeof(mapping));
+        memcpy(&mapping, mnl_nlmsg_get_payload(message), sizeof(mapping));
+        mappings++;
+        return true;
+    }
+    assert_int_equal(group, XFRMNLGRP_EXPIRE);
     memcpy(&expire, mnl_nlmsg_get_payload(message), sizeof(expire));
     if (expire.hard)
         hard++;
@@ -204,7 +251,7 @@ static int begin(void **state) {
     wan.vrf = 3;
     memset(sas, 0, sizeof(sas));
     memset(policies, 0, sizeof(policies));
-    soft = hard = acquires = published = 0;
+    soft = hard = acquires = mappings = published = 0;
     somebody_listens = true;
     return event_init();
 }
@@ -292,7 +339,6 @@ static void test_limits_of_time(void **state) {
 static void test_limits_far_away(void **state) {
     enum { DAY_MSEC = 86400 * 1000 };
     struct xfrm_sa sa = some_sa(1000, &here, &there);
-    struct xfrm_sa_key key = {1000, there};
 
     (void)state;
     sa.info.lft.soft_add_expires_seconds = 30 * 86400;
@@ -301,8 +347,8 @@ static void test_limits_far_away(void **state) {
     for (unsigned days = 0; days < 29; days++) {
         event_advance(DAY_MSEC);
         event_turn(0);
-        assert_true(event_timer_armed(&xfrm_sad_find(&key)->timer));
-        assert_true(xfrm_sad_find(&key)->timer.deadline > event_now() + 1000);
+        assert_true(event_timer_armed(&in_force(1000)->life.timer));
+        assert_true(in_force(1000)->life.timer.deadline > event_now() + 1000);
     }
     assert_int_equal(soft, 0);
     event_advance(DAY_MSEC);
@@ -310,7 +356,7 @@ static void test_limits_far_away(void **state) {
     assert_int_equal(soft, 1);
     event_advance(DAY_MSEC);
     event_turn(0);
-    assert_true(xfrm_sad_find(&key)->timer.deadline > event_now() + 1000);
+    assert_true(in_force(1000)->life.timer.deadline > event_now() + 1000);
     assert_int_equal(soft, 1);
     assert_int_equal(hard, 0);
 }
@@ -322,18 +368,112 @@ static void test_limits_of_use(void **state) {
     sa.info.lft.soft_byte_limit = 1000;
     sa.info.lft.hard_packet_limit = 20;
     assert_int_equal(xfrm_sad_put(&sa, false), 0);
-    assert_true(xfrm_sad_poll());
     in_force(1000)->counters.bytes = 999;
-    xfrm_sad_poll();
+    later(1000);
     assert_int_equal(soft, 0);
     in_force(1000)->counters.bytes = 1000;
-    xfrm_sad_poll();
-    xfrm_sad_poll();
+    later(600);
+    assert_int_equal(soft, 1);
+    later(1000);
     assert_int_equal(soft, 1);
     in_force(1000)->counters.packets = 20;
-    assert_false(xfrm_sad_poll());
+    later(600);
     assert_int_equal(hard, 1);
     assert_null(in_force(1000));
+    assert_int_equal(xfrm_sad_count(), 0);
+}
+
+static void test_limits_since_the_first_packet(void **state) {
+    struct xfrm_sa sa = some_sa(1000, &here, &there);
+
+    (void)state;
+    sa.info.lft.soft_use_expires_seconds = 3;
+    sa.info.lft.hard_use_expires_seconds = 6;
+    assert_int_equal(xfrm_sad_put(&sa, false), 0);
+    later(20000);
+    assert_int_equal(soft, 0);
+    in_force(1000)->counters.packets = 1;
+    later(3000);
+    assert_int_equal(soft, 0);
+    later(1000);
+    assert_int_equal(soft, 1);
+    assert_int_equal(hard, 0);
+    later(3000);
+    assert_int_equal(hard, 1);
+    assert_null(in_force(1000));
+}
+
+/* What an association counted goes on in the one that takes its place. */
+static void test_limits_go_on_in_its_successor(void **state) {
+    struct xfrm_sa sa = some_sa(1000, &here, &there);
+
+    (void)state;
+    sa.info.lft.hard_packet_limit = 20;
+    sa.info.lft.hard_add_expires_seconds = 100;
+    assert_int_equal(xfrm_sad_put(&sa, false), 0);
+    in_force(1000)->counters.packets = 15;
+    later(60 * 1000);
+    sa = some_sa(1000, &here, &there);
+    sa.info.lft.hard_packet_limit = 20;
+    sa.info.lft.hard_add_expires_seconds = 100;
+    assert_int_equal(xfrm_sad_put(&sa, false), 0);
+    in_force(1000)->counters.packets = 4;
+    later(30 * 1000);
+    assert_int_equal(hard, 0);
+    later(11 * 1000);
+    assert_int_equal(hard, 1);
+    assert_null(in_force(1000));
+}
+
+/* --- peers behind a NAT --- */
+
+static void test_packets_from_elsewhere(void **state) {
+    struct xfrm_sa sa = some_sa(1000, &there, &here);
+
+    (void)state;
+    sa.settings.source_port = sa.settings.destination_port = 4500;
+    sa.info.reqid = 7;
+    sa.info.family = AF_INET;
+    sa.info.id.proto = IPPROTO_ESP;
+    memcpy(&sa.info.saddr, there.bytes, 4);
+    assert_int_equal(xfrm_sad_put(&sa, true), 0);
+    assert_true(xfrm_sad_poll());
+    assert_int_equal(mappings, 0);
+    in_force(1000)->moved = true;
+    assert_true(xfrm_sad_poll());
+    assert_int_equal(mappings, 1);
+    assert_int_equal(mapping.id.spi, htonl(1000));
+    assert_int_equal(mapping.id.proto, IPPROTO_ESP);
+    assert_int_equal(mapping.id.family, AF_INET);
+    assert_int_equal(mapping.reqid, 7);
+    assert_memory_equal(&mapping.old_saddr, there.bytes, 4);
+    assert_memory_equal(&mapping.new_saddr, ((uint8_t[]){203, 0, 113, 77}), 4);
+    assert_int_equal(mapping.old_sport, htons(4500));
+    assert_int_equal(mapping.new_sport, htons(1024));
+    /* Not again for each packet, but again. */
+    in_force(1000)->moved = true;
+    xfrm_sad_poll();
+    later(4000);
+    xfrm_sad_poll();
+    assert_int_equal(mappings, 1);
+    later(1100);
+    xfrm_sad_poll();
+    assert_int_equal(mappings, 2);
+}
+
+/* Outbound, and without UDP, nobody looks. */
+static void test_others_come_from_where_they_say(void **state) {
+    struct xfrm_sa sa = some_sa(1000, &there, &here);
+
+    (void)state;
+    assert_int_equal(xfrm_sad_put(&sa, true), 0);
+    sa = some_sa(1001, &here, &there);
+    sa.settings.source_port = sa.settings.destination_port = 4500;
+    assert_int_equal(xfrm_sad_put(&sa, false), 0);
+    assert_int_equal(in_force(1001)->settings.direction, IPSEC_OUT);
+    in_force(1000)->moved = in_force(1001)->moved = true;
+    assert_false(xfrm_sad_poll());
+    assert_int_equal(mappings, 0);
 }
 
 /* A daemon whose address changes deletes and adds it anew. */
@@ -577,6 +717,10 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_limits_of_time, begin, end),
         cmocka_unit_test_setup_teardown(test_limits_far_away, begin, end),
         cmocka_unit_test_setup_teardown(test_limits_of_use, begin, end),
+        cmocka_unit_test_setup_teardown(test_limits_since_the_first_packet, begin, end),
+        cmocka_unit_test_setup_teardown(test_limits_go_on_in_its_successor, begin, end),
+        cmocka_unit_test_setup_teardown(test_packets_from_elsewhere, begin, end),
+        cmocka_unit_test_setup_teardown(test_others_come_from_where_they_say, begin, end),
         cmocka_unit_test_setup_teardown(test_goes_on, begin, end),
         cmocka_unit_test_setup_teardown(test_replaces, begin, end),
         cmocka_unit_test_setup_teardown(test_refused_is_forgotten, begin, end),
