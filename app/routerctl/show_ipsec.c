@@ -244,25 +244,49 @@ static void show(struct session *session, const json_t *sas, const json_t *polic
         show_policies(session, policies, sas);
 }
 
+/* All pages of a list; NULL with *status after telling. */
+static json_t *fetch(struct session *session, const char *method, const char *name, int *status) {
+    enum { PAGE_SIZE = 1000 };
+    json_t *all = json_array(), *cursor = NULL;
+    size_t before;
+
+    do {
+        json_t *params = json_pack("{s:i}", "limit", PAGE_SIZE);
+
+        if (cursor)
+            json_object_set_new(params, "cursor", cursor);
+        json_t *page = session_call(session, method, params, CLIENT_TIMEOUT, status);
+        if (page == NULL) {
+            json_decref(all);
+            return NULL;
+        }
+        before = json_array_size(all);
+        json_array_extend(all, json_object_get(page, name));
+        cursor = json_incref(json_object_get(page, "cursor"));
+        json_decref(page);
+    } while (json_is_integer(cursor) && json_array_size(all) > before);
+    json_decref(cursor);
+    return all;
+}
+
 int run_show_ipsec(struct session *session, const struct match *match) {
     json_t *sas, *policies;
     int status;
 
-    sas = session_call(session, match->command->method, NULL, CLIENT_TIMEOUT, &status);
+    sas = fetch(session, match->command->method, "sas", &status);
     if (sas == NULL)
         return status;
-    policies = session_call(session, "ipsec.policy.list", NULL, CLIENT_TIMEOUT, &status);
+    policies = fetch(session, "ipsec.policy.list", "policies", &status);
     if (policies == NULL) {
         json_decref(sas);
         return status;
     }
     if (session->json) {
-        json_t *both = json_pack("{s:O?, s:O?}", "sas", json_object_get(sas, "sas"), "policies",
-                                 json_object_get(policies, "policies"));
+        json_t *both = json_pack("{s:O, s:O}", "sas", sas, "policies", policies);
         session_print_json(session, both);
         json_decref(both);
     } else {
-        show(session, json_object_get(sas, "sas"), json_object_get(policies, "policies"));
+        show(session, sas, policies);
     }
     json_decref(policies);
     json_decref(sas);

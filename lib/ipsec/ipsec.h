@@ -95,8 +95,10 @@ const struct ipsec_sa *ipsec_sa_find(uint32_t spi, enum ipsec_direction directio
 /* -ENOENT, or -EPERM when it is somebody else's. Packets on their way still use it. */
 int ipsec_sa_delete(uint32_t spi, enum ipsec_direction direction,
                     const struct ip_address *destination, enum ipsec_owner owner);
-/* In no particular order; start with NULL. */
+/* The one added last comes first; start with NULL. */
 const struct ipsec_sa *ipsec_sa_next(const struct ipsec_sa *previous);
+/* Counts associations, in the order in which they were added; never 0. */
+uint64_t ipsec_sa_serial(const struct ipsec_sa *sa);
 /* Without keys. */
 const struct ipsec_sa_settings *ipsec_sa_settings(const struct ipsec_sa *sa);
 enum ipsec_owner ipsec_sa_owner(const struct ipsec_sa *sa);
@@ -158,6 +160,8 @@ void ipsec_policy_delete(struct ipsec_policy *policy);
 void ipsec_policy_prefer(struct ipsec_policy *policy, uint32_t spi);
 /* In the order they decide in; start with NULL. Valid until one is added or deleted. */
 struct ipsec_policy *ipsec_policy_next(const struct ipsec_policy *previous);
+/* The one with `before` others before it; NULL: there are not so many. */
+struct ipsec_policy *ipsec_policy_at(uint32_t before);
 const struct ipsec_policy_settings *ipsec_policy_settings(const struct ipsec_policy *policy);
 enum ipsec_owner ipsec_policy_owner(const struct ipsec_policy *policy);
 void ipsec_policy_counters(const struct ipsec_policy *policy, struct ipsec_policy_counters *out);

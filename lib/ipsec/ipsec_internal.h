@@ -87,6 +87,7 @@ struct ipsec_sa {
     struct ipsec_sa_settings settings;
     enum ipsec_owner owner;
     uint64_t created;
+    uint64_t serial; /* in the order they were added */
     struct ipsec_sa *listed_next, *listed_before;
     LIST_ENTRY(ipsec_sa) of_request;
     struct sa_life life;

@@ -8,6 +8,8 @@
 #include "ipsec/ipsec_decode.h"
 #include "json/rpc.h"
 
+enum { LIST_DEFAULT = 1000, LIST_MAX = 10000 }; /* elements of an answer */
+
 static const char *const owner_names[] = {
     [IPSEC_OF_CONFIG] = "config",
     [IPSEC_OF_CLIENT] = "client",
@@ -96,6 +98,29 @@ static json_t *with(json_t *list, json_t *added) {
         return list;
     json_decref(list);
     return NULL;
+}
+
+/* A page of a list: how many, and behind what the page before ended. */
+static bool page_of(struct rpc_request *request, uint64_t *cursor, uint32_t *limit) {
+    static const char *const keys[] = {"cursor", "limit", NULL};
+    struct decode params, at;
+    bool good;
+
+    *cursor = 0;
+    *limit = LIST_DEFAULT;
+    if (!rpc_params(request, keys, &params))
+        return false;
+    good = decode_member_u32(&params, "limit", 1, LIST_MAX, limit);
+    if (decode_member(&params, "cursor", &at))
+        good &= decode_uint(&at, 0, INT64_MAX, cursor);
+    return good;
+}
+
+static json_t *page(struct rpc_request *request, const char *name, json_t *list, bool more,
+                    uint64_t cursor) {
+    json_t *next = more ? json_integer((json_int_t)cursor) : json_null();
+
+    return rpc_result(request, list ? json_pack("{s:o, s:o}", name, list, "cursor", next) : NULL);
 }
 
 /* --- associations --- */
@@ -213,20 +238,28 @@ static json_t *json_of_sa(const struct ipsec_sa *sa) {
     return object;
 }
 
+/* The cursor is the serial number of the last one: an older one follows whatever comes or goes. */
 static json_t *sa_list(struct rpc_request *request) {
-    static const char *const keys[] = {NULL};
-    struct decode params;
+    const struct ipsec_sa *sa = NULL;
+    uint64_t cursor;
+    uint32_t limit;
     json_t *list;
 
-    if (!rpc_params(request, keys, &params))
+    if (!page_of(request, &cursor, &limit))
         return NULL;
     list = json_array();
-    for (const struct ipsec_sa *sa = NULL; list && (sa = ipsec_sa_next(sa)) != NULL;)
+    while ((sa = ipsec_sa_next(sa)) != NULL && list && limit > 0) {
+        if (cursor != 0 && ipsec_sa_serial(sa) >= cursor)
+            continue;
         list = with(list, json_of_sa(sa));
-    return rpc_result(request, list ? json_pack("{s:o}", "sas", list) : NULL);
+        cursor = ipsec_sa_serial(sa);
+        limit--;
+    }
+    return page(request, "sas", list, sa != NULL, cursor);
 }
 RPC_METHOD(sa_list, "ipsec.sa.list",
-           "Lists IPsec's security associations, without their keys, and what each has counted.")
+           "Lists IPsec's security associations, without their keys, and what each has counted, a "
+           "page at a time: pass the answer's `cursor` to go on until it is null.")
 
 static json_t *sa_add(struct rpc_request *request) {
     struct ipsec_sa_settings settings;
@@ -383,20 +416,28 @@ static json_t *json_of_policy(const struct ipsec_policy *policy) {
     return object;
 }
 
+/* The cursor is how many were listed: policies have places. */
 static json_t *policy_list(struct rpc_request *request) {
-    static const char *const keys[] = {NULL};
-    struct decode params;
+    const struct ipsec_policy *policy;
+    uint64_t cursor;
+    uint32_t limit;
     json_t *list;
 
-    if (!rpc_params(request, keys, &params))
+    if (!page_of(request, &cursor, &limit))
         return NULL;
     list = json_array();
-    for (struct ipsec_policy *policy = NULL; list && (policy = ipsec_policy_next(policy)) != NULL;)
+    policy = ipsec_policy_at(cursor < UINT32_MAX ? (uint32_t)cursor : UINT32_MAX);
+    while (policy && list && limit > 0) {
         list = with(list, json_of_policy(policy));
-    return rpc_result(request, list ? json_pack("{s:o}", "policies", list) : NULL);
+        policy = ipsec_policy_next(policy);
+        cursor++;
+        limit--;
+    }
+    return page(request, "policies", list, policy != NULL, cursor);
 }
 RPC_METHOD(policy_list, "ipsec.policy.list",
-           "Lists IPsec's policies in the order they decide in, and how many packets each has met.")
+           "Lists IPsec's policies in the order they decide in, and how many packets each has met, "
+           "a page at a time.")
 
 static struct ipsec_policy *policy_named(const char *name) {
     struct ipsec_policy *policy = NULL;

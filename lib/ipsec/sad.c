@@ -26,6 +26,7 @@ struct ipsec_sa *_Atomic *sa_buckets[IPSEC_DIRECTIONS];
 static struct request_chain requests[REQUEST_BUCKETS]; /* outbound ones, the youngest first */
 static struct ipsec_sa *first;
 static unsigned count;
+static uint64_t serial;
 static struct slab slab; /* an association, and its workers' tallies behind it */
 
 int sad_init(void) {
@@ -302,6 +303,7 @@ void sa_insert(struct ipsec_sa *sa, enum ipsec_owner owner) {
         sa->flags |= SA_ANY_SOURCE;
     sa->created = event_now();
     settle_interface(sa);
+    sa->serial = ++serial;
     atomic_init(&sa->next, atomic_load(bucket));
     atomic_store_explicit(bucket, sa, memory_order_release);
     sa->listed_next = first;
@@ -376,6 +378,10 @@ int ipsec_sa_delete(uint32_t spi, enum ipsec_direction direction,
 
 const struct ipsec_sa *ipsec_sa_next(const struct ipsec_sa *previous) {
     return previous ? previous->listed_next : first;
+}
+
+uint64_t ipsec_sa_serial(const struct ipsec_sa *sa) {
+    return sa->serial;
 }
 
 const struct ipsec_sa_settings *ipsec_sa_settings(const struct ipsec_sa *sa) {

@@ -245,6 +245,10 @@ struct ipsec_policy *ipsec_policy_next(const struct ipsec_policy *previous) {
     return at < count ? policies[at] : NULL;
 }
 
+struct ipsec_policy *ipsec_policy_at(uint32_t before) {
+    return before < count ? policies[before] : NULL;
+}
+
 const struct ipsec_policy_settings *ipsec_policy_settings(const struct ipsec_policy *policy) {
     return &policy->settings;
 }

@@ -129,8 +129,9 @@ static void set_hex(const char *text, uint8_t *out) {
     }
 }
 
-void add_sa(const struct esp_sa *sa, enum ipsec_direction direction, uint32_t request,
-            uint32_t window, uint64_t sequence) {
+static void add_sa_of(enum ipsec_owner owner, const struct esp_sa *sa,
+                      enum ipsec_direction direction, uint32_t request, uint32_t window,
+                      uint64_t sequence) {
     struct ipsec_sa_settings settings = {
         .spi = sa->spi,
         .direction = direction,
@@ -150,9 +151,14 @@ void add_sa(const struct esp_sa *sa, enum ipsec_direction direction, uint32_t re
     set_address(sa->destination, &settings.destination);
     set_hex(sa->key, settings.key);
     set_hex(sa->authentication_key, settings.auth_key);
-    require(ipsec_sa_add(&settings, IPSEC_OF_CLIENT) == 0, "the association was not added");
+    require(ipsec_sa_add(&settings, owner) == 0, "the association was not added");
     for (unsigned i = 0; i < sizeof(settings.key); i++)
         require(settings.key[i] == 0, "the key was not zeroed");
+}
+
+void add_sa(const struct esp_sa *sa, enum ipsec_direction direction, uint32_t request,
+            uint32_t window, uint64_t sequence) {
+    add_sa_of(IPSEC_OF_CLIENT, sa, direction, request, window, sequence);
 }
 
 void add_out_sa_at(const struct esp_sa *sa, uint64_t sequence) {
@@ -164,4 +170,21 @@ void remove_sa(const struct esp_sa *sa, enum ipsec_direction direction) {
 
     set_address(sa->destination, &destination);
     ipsec_sa_delete(sa->spi, direction, &destination, IPSEC_OF_CLIENT);
+}
+
+void add_in_sa_of_ike(const struct esp_sa *sa) {
+    add_sa_of(IPSEC_OF_IKE, sa, IPSEC_IN, 0, 64, 0);
+}
+
+bool new_source_of(const struct esp_sa *sa, const char *expected, unsigned expected_port) {
+    struct ip_address destination = {0}, source = {0}, wanted = {0};
+    const struct ipsec_sa *found;
+    uint16_t port;
+
+    set_address(sa->destination, &destination);
+    set_address(expected, &wanted);
+    found = ipsec_sa_find(sa->spi, IPSEC_IN, &destination);
+    require(found, "the association is gone");
+    return ipsec_sa_new_source(found, &source, &port) &&
+           ip_address_compare(&source, &wanted) == 0 && port == expected_port;
 }

@@ -102,3 +102,7 @@ void add_sa(const struct esp_sa *sa, enum ipsec_direction direction, uint32_t re
 void add_out_sa_at(const struct esp_sa *sa, uint64_t sequence);
 /* Takes one of a client out, if there is one. */
 void remove_sa(const struct esp_sa *sa, enum ipsec_direction direction);
+/* An inbound one of an IKE daemon, with a window of 64. */
+void add_in_sa_of_ike(const struct esp_sa *sa);
+/* Is the daemon to hear that its packets come from there? Asking takes the note away. */
+bool new_source_of(const struct esp_sa *sa, const char *expected, unsigned expected_port);

@@ -205,6 +205,7 @@ class FakeRouter:
         self.requests = []          # (method, params), oldest first
         self.behaviour = {}         # method -> misbehaviour
         self.route_count = None     # a number: serve that many generated routes
+        self.page_size = None       # a number: longer pages of IPsec's lists are cut short
         self.many_sessions = None   # a number: serve that many sessions
         self.configured = True      # are there a firewall and NAT?
         self.largest_page = 0
@@ -426,10 +427,28 @@ class FakeRouter:
                                             "nptv6": [], "nat64": [], "mappings": 0}
 
     def ipsec_sa_list(self, params):
-        return {"sas": ASSOCIATIONS if self.configured else []}
+        return self.page("sas", ASSOCIATIONS, params)
 
     def ipsec_policy_list(self, params):
-        return {"policies": POLICIES if self.configured else []}
+        return self.page("policies", POLICIES, params)
+
+    def page(self, name, whole, params):
+        whole = whole if self.configured else []
+        start = params.get("cursor", 0)
+        stop = start + min(params["limit"], self.page_size or params["limit"])
+        return {name: whole[start:stop], "cursor": stop if stop < len(whole) else None}
+
+    def ipsec_sa_add(self, params):
+        return {}
+
+    def ipsec_sa_delete(self, params):
+        return {}
+
+    def ipsec_policy_add(self, params):
+        return {}
+
+    def ipsec_policy_delete(self, params):
+        return {}
 
     def stats_get(self, params):
         calls = self.calls["stats.get"]

@@ -278,8 +278,11 @@ class Show(Case):
             |    3  web          out        tcp 2001:db8::2 port 1024-65535 to any IPv6 port 443, vrf guest  protect  request 7, missing        9  client
             |    4  -            in         any IPv4 to 10.1.0.0/24                                          discard  -                         7  config
         """)
+        whole = self.ok("show ipsec")
         both = json.loads(self.ok("-j show ipsec"))
         self.assertEqual(both, {"sas": ASSOCIATIONS, "policies": POLICIES})
+        self.router.page_size = 1
+        self.assertEqual(self.ok("show ipsec"), whole)
         self.router.configured = False
         self.shows("show ipsec", """
             |no security associations
