@@ -7,6 +7,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <jansson.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,6 +38,18 @@ static bool accepts_port(const char *text) {
 
 static bool accepts_weight(const char *text) {
     return accepts_number(text, 1, 255);
+}
+
+/* Decimal, or hexadecimal as "show ipsec" has it. */
+static bool accepts_spi(const char *text) {
+    bool hex = text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
+    const char *digits = text + (hex ? 2 : 0);
+    size_t length = strspn(digits, hex ? "0123456789abcdefABCDEF" : "0123456789");
+
+    if (length == 0 || length > 10 || digits[length] != '\0' || (!hex && digits[0] == '0'))
+        return false;
+    unsigned long long value = strtoull(digits, NULL, hex ? 16 : 10);
+    return value >= 256 && value <= UINT32_MAX;
 }
 
 static bool accepts_address(const char *text) {
@@ -89,6 +102,7 @@ static const struct argument arguments[ARGUMENT_TYPES] = {
     [ARGUMENT_PREFIX]    = {"PREFIX", "a prefix such as 192.0.2.0/24 or 2001:db8::/32", false, accepts_prefix},
     [ARGUMENT_PROTOCOL]  = {"PROTOCOL", "a protocol's name or number", true, accepts_any, protocol_names},
     [ARGUMENT_SECONDS]   = {"SECONDS", "a number of seconds, 1 to 86400", true, accepts_seconds},
+    [ARGUMENT_SPI]       = {"SPI", "an SPI, 4096 or 0x1000", false, accepts_spi},
     [ARGUMENT_STATE]     = {"STATE", "a session's state", false, accepts_any, state_names},
     [ARGUMENT_VRF]       = {"VRF", "a VRF's name", false, accepts_any},
     [ARGUMENT_WEIGHT]    = {"WEIGHT", "a number from 1 to 255", true, accepts_weight},

@@ -68,6 +68,16 @@ const struct command commands[] = {
     {"neighbour delete INTERFACE ADDRESS", "Delete an entry", .method = "neighbour.delete"},
     {"neighbour flush [INTERFACE]", "Forget all learned entries", "neighbour.flush", .render = show_count},
 
+    {"ipsec", "Add and delete IPsec's associations and policies", .flags = COMMAND_GROUP},
+    {"ipsec sa add FILE", "Add the associations of a JSON file", "ipsec.sa.add",
+     .run = run_ipsec_add},
+    {"ipsec sa delete (in:direction|out:direction) SPI [to ADDRESS:destination]",
+     "Delete an association added at run time", "ipsec.sa.delete", .run = run_ipsec_sa_delete},
+    {"ipsec policy add FILE", "Add the policies of a JSON file", "ipsec.policy.add",
+     .run = run_ipsec_add},
+    {"ipsec policy delete WORD:name", "Delete a policy added at run time",
+     .method = "ipsec.policy.delete"},
+
     {"interface", "Switch interfaces on and off", .flags = COMMAND_GROUP},
     {"interface up:admin INTERFACE:name", "Switch an interface on", .method = "interface.set"},
     {"interface down:admin INTERFACE:name", "Switch an interface off",

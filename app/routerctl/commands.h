@@ -38,6 +38,10 @@ void show_nat(struct session *session, const struct match *match, const void *re
 /* show_ipsec.c */
 int run_show_ipsec(struct session *session, const struct match *match);
 
+/* ipsec.c */
+int run_ipsec_add(struct session *session, const struct match *match);
+int run_ipsec_sa_delete(struct session *session, const struct match *match);
+
 /* show_stats.c */
 int run_show_stats(struct session *session, const struct match *match);
 int run_show_drops(struct session *session, const struct match *match);

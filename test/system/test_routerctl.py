@@ -20,7 +20,8 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from fake_router import ASSOCIATIONS, INTERFACES, POLICIES, ROUTES, FakeRouter  # noqa: E402
+from fake_router import (ASSOCIATIONS, INTERFACES, POLICIES, ROUTES, FakeRouter,  # noqa: E402
+                         Problem)
 
 PROGRAM = None
 
@@ -595,6 +596,41 @@ class Change(Case):
         self.assertEqual(self.ok(add + "blackhole"), "1 route added\n")
         self.fails(add + "via 203.0.113.1 weight 3 weight 4", 2,
                    "routerctl: \"weight\" is given twice\n")
+
+    def write(self, name, text):
+        with open(os.path.join(self.folder, name), "w", encoding="utf-8") as file:
+            file.write(text)
+
+    def test_ipsec(self):
+        self.write("sa.json", '{"spi": 4096}')
+        self.sends("ipsec sa add sa.json", "ipsec.sa.add", {"spi": 4096})
+        self.write("sas.json", '[{"spi": 4096}, {"spi": 4097}]')
+        self.assertEqual(self.ok("ipsec sa add sas.json"), "2 added\n")
+        self.assertEqual(self.last(), ("ipsec.sa.add", {"spi": 4097}))
+        self.assertEqual(self.ok("-j ipsec sa add -", stdin="[]"), "{}\n")
+        self.assertEqual(self.ok("ipsec policy add -", stdin='{"name": "x"}'), "1 added\n")
+        self.assertEqual(self.last(), ("ipsec.policy.add", {"name": "x"}))
+        self.sends("ipsec policy delete x", "ipsec.policy.delete", {"name": "x"})
+        self.sends("ipsec sa delete out 0x1000", "ipsec.sa.delete",
+                   {"spi": 4096, "direction": "out"})
+        self.sends("ipsec sa delete in 4294967295 to 2001:db8::1", "ipsec.sa.delete",
+                   {"spi": 4294967295, "direction": "in", "destination": "2001:db8::1"})
+        for spi in ("255", "0xff", "4294967296", "0x100000000", "010000", "0x", "12x"):
+            self.fails(f"ipsec sa delete in {spi}", 2, re.compile("."))
+        self.fails("ipsec sa add nothing.json", 1, re.compile("cannot read nothing.json"))
+        self.write("broken.json", "{")
+        self.fails("ipsec sa add broken.json", 1, re.compile(r"broken\.json:1:1: "))
+
+    def test_ipsec_stops_at_what_is_refused(self):
+        def refuse(params):
+            if params["spi"] == 2:
+                raise Problem(-32602, "no", {"path": "$.spi"})
+            return {}
+        self.router.ipsec_sa_add = refuse
+        self.fails("ipsec sa add -", 1, "routerctl: $.spi: no\n"
+                   "routerctl: -: stopped at element 2 of 3\n",
+                   stdin='[{"spi": 1}, {"spi": 2}, {"spi": 3}]')
+        self.assertEqual(self.router.calls["ipsec.sa.add"], 2)
 
     def test_others(self):
         self.sends("route delete 10.0.0.0/8 vrf a", "route.delete",
