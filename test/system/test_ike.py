@@ -28,11 +28,12 @@ LEFT_MOVED = "203.0.113.2"
 OTHER = {"left": "right", "right": "left"}
 LIBRARY = None  # set from the command line
 
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
 STRONGSWAN = """
+include {root}/conf/strongswan/strongswan.conf
 charon-systemd {{
   load_modular = yes
-  install_routes = no
-  install_virtual_ip = no
   retransmit_tries = 2
   retransmit_timeout = 1
   plugins {{
@@ -91,7 +92,7 @@ class Charon:
         self.conf = self.lab.path(f"{side}.strongswan.conf")
         self.swanctl_conf = self.lab.path(f"{side}.swanctl.conf")
         with open(self.conf, "w", encoding="utf-8") as file:
-            file.write(STRONGSWAN.format(vici=self.vici, log=self.log_file))
+            file.write(STRONGSWAN.format(root=ROOT, vici=self.vici, log=self.log_file))
         self.environment = dict(os.environ, STRONGSWAN_CONF=self.conf, LD_PRELOAD=LIBRARY,
                                 DPDK_ROUTER_XFRM_SOCKET=xfrm_path(self.lab, side))
         self.process = None
@@ -274,6 +275,35 @@ def establishing(tap, scene):
         for way in ("in", "out"):
             equal(child[way][0], counted[way]["spi"], f"SPI {way}")
             check(child[way][1] <= counted[way]["bytes"], f"{way}: {text}")
+
+
+def guide(tap, scene):
+    with tap.case("the connection of the guide, and its like for the peer, come up"):
+        with open(os.path.join(ROOT, "docs/guide.md"), encoding="utf-8") as file:
+            text = file.read().split("/etc/swanctl/conf.d/branch.conf`:", 1)[1].split("```")[1]
+        for side, charon in scene.charons.items():
+            ends = (side, OTHER[side])
+            mine = text
+            for here, there in (("203.0.113.2", "198.51.100.2"), ("192.168.1.0", "192.168.2.0")):
+                check(here in mine and there in mine, f"{here} and {there} are in the guide")
+                mine = mine.replace(here, f"<{here}>").replace(there, f"<{there}>")
+            for before, after in zip(("203.0.113.2", "198.51.100.2", "192.168.1.0/24",
+                                      "192.168.2.0/24"),
+                                     (OUTSIDE[ends[0]], OUTSIDE[ends[1]], NETS[ends[0]],
+                                      NETS[ends[1]])):
+                mine = mine.replace(f"<{before.split('/')[0]}>{before[len(before.split('/')[0]):]}",
+                                    after)
+            with open(charon.swanctl_conf, "w", encoding="utf-8") as file:
+                file.write(mine)
+            charon.swanctl("--load-all", "--noprompt", "--clear", "--file", charon.swanctl_conf)
+        scene.charons["left"].swanctl("--initiate", "--child", "net")
+        for router in scene.routers.values():
+            equal(sorted(each["direction"] for each in sas(router)), ["in", "out"], "directions")
+        scene.left.ping(RIGHT)
+        scene.right.ping(LEFT)
+    scene.charons["left"].swanctl("--terminate", "--ike", "branch")
+    scene.load()
+    scene.quiet()
 
 
 def rekeying(tap, scene):
@@ -668,8 +698,8 @@ def main():
         tap.skip_all(str(skip))
     with tap.lab() as lab:
         scene = Scene(lab)
-        for theme in (establishing, rekeying, lambda t, s: s.down(), limits, acquiring, algorithms,
-                      by_routes, moving, nonsense, ends):
+        for theme in (establishing, rekeying, lambda t, s: s.down(), guide, limits, acquiring,
+                      algorithms, by_routes, moving, behind_nat, nonsense, ends):
             theme(tap, scene)
     tap.end()
 
