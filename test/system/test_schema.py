@@ -565,6 +565,8 @@ CASES = [
     (WRONG, "an IKE daemon at a path that is too long", ipsec(ike={"socket": "/" + 107 * "x"})),
     (WRONG, "an IKE daemon with an unknown key", ipsec(ike={"socket": "/x", "psk": "y"})),
     (WRONG, "an unknown key of IPsec", ipsec(peers=[])),
+    (RIGHT, "no audit log", ipsec(audit=False)),
+    (WRONG, "an audit log of a level", ipsec(audit="notice")),
     (WRONG, "associations by name", ipsec(sas={})),
     (RIGHT, "an association", association(GCM, OUT)),
     (RIGHT, "an association with everything", association(
@@ -629,6 +631,17 @@ CASES = [
     (WRONG, "an unknown DF", association(GCM, OUT, df="ignore")),
     (WRONG, "request 0", association(GCM, OUT, request=0)),
     (BEYOND, "a VRF of an association that does not exist", association(GCM, OUT, vrf="red")),
+    (RIGHT, "all limits of a lifetime", association(GCM, IN, lifetime={
+        "seconds": 3600, "bytes": 1 << 40, "packets": 1 << 32, "soft_seconds": 3000,
+        "soft_bytes": 1, "soft_packets": (1 << 32) - 1})),
+    (RIGHT, "a soft limit alone", association(GCM, OUT, lifetime={"soft_packets": 1})),
+    (WRONG, "a lifetime without limits", association(GCM, OUT, lifetime={})),
+    (WRONG, "a lifetime as a number", association(GCM, OUT, lifetime=3600)),
+    (WRONG, "a lifetime of no time", association(GCM, OUT, lifetime={"seconds": 0})),
+    (WRONG, "a lifetime of half a second", association(GCM, OUT, lifetime={"seconds": 0.5})),
+    (WRONG, "an unknown limit of a lifetime", association(GCM, OUT, lifetime={"hours": 1})),
+    (BEYOND, "a soft limit behind the hard one", association(GCM, OUT, lifetime={
+        "seconds": 3600, "soft_seconds": 3600})),
     (BEYOND, "one association twice", ipsec(sas=[{**OUT, **GCM}] * 2)),
     # IPsec: policies.
     (RIGHT, "a policy", protect()),
@@ -636,6 +649,11 @@ CASES = [
         name="web", source="192.0.2.9", protocol="tcp", source_port="1024-65535",
         destination_port=443, priority=4294967295, vrf="default")),
     (RIGHT, "a policy by request", ipsec(policies=[{**TO, "action": "protect", "request": 7}])),
+    (BEYOND, "one policy twice", ipsec(policies=[{**TO, "action": "bypass"}] * 2)),
+    (BEYOND, "policies of which one never decides", ipsec(policies=[
+        {**TO, "action": "bypass"}, {**TO, "action": "discard"}])),
+    (RIGHT, "one policy with two priorities", ipsec(policies=[
+        {**TO, "action": "bypass"}, {**TO, "action": "bypass", "priority": 1}])),
     (RIGHT, "a policy that lets pass", ipsec(policies=[{"direction": "in", "action": "bypass",
                                                         "source": "0.0.0.0/0"}])),
     (RIGHT, "a policy that drops", ipsec(policies=[{"direction": "in", "action": "discard",
