@@ -2,6 +2,8 @@
 """Checks the documentation against the sources: what exists must be described, and nothing else.
 
     drop reasons      docs/drops.md        table rows        | `group.reason` | ...
+    audited events    docs/guide.md        the list under IPsec; those with a section of an RFC in
+                                           docs/drops.md have to be among them
     RPC methods       docs/json-rpc.md     headings          ### object.verb
     configuration     docs/man/router.json.5 and conf/router.schema.json
 
@@ -15,7 +17,7 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-MINIMUM = {"drop reasons": 140, "RPC methods": 25, "configuration keys": 200}
+MINIMUM = {"drop reasons": 140, "audited events": 14, "RPC methods": 25, "configuration keys": 200}
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 
 # Which keys of router.json stand where: the function (in lib/*/*_config.c, or FOLDER:function where
@@ -91,6 +93,17 @@ def drop_reasons():
 def rpc_methods():
     for _, text in sources():
         yield from re.findall(r'RPC_METHOD\(\s*\w+,\s*"([\w.]+)"', text)
+
+
+def audited_events():
+    text = COMMENT.sub("", (ROOT / "lib/ipsec/ipsec_audit.c").read_text(encoding="utf-8"))
+    return strings(block(text, text.index("audited[] = ")))
+
+
+def described_events():
+    guide = (ROOT / "docs/guide.md").read_text(encoding="utf-8")
+    line = next((each for each in guide.splitlines() if each.startswith("The event is called")), "")
+    return re.findall(r"`(\w+)`", line.split("`spi` and `seq`")[0])
 
 
 def function_keys(function):
@@ -170,6 +183,11 @@ def main():
     drops = (ROOT / "docs/drops.md").read_text(encoding="utf-8")
     report.compare("drop reasons", "docs/drops.md", drop_reasons(),
                    re.findall(r"^\| `(\w+\.\w+)` \|", drops, re.MULTILINE))
+    events = audited_events()
+    report.compare("audited events", "docs/guide.md", events, described_events())
+    for name in re.findall(r"^\| `\w+\.(\w+)` \|.*\| RFC [^|]*\|$", drops, re.MULTILINE):
+        if name not in events:
+            report.tell(f"docs/drops.md says that {name} is auditable, and ipsec_audit.c has no line for it")
     rpc = (ROOT / "docs/json-rpc.md").read_text(encoding="utf-8")
     report.compare("RPC methods", "docs/json-rpc.md", rpc_methods(),
                    re.findall(r"^### ([\w.]+)$", rpc, re.MULTILINE))

@@ -141,6 +141,7 @@ static uint64_t decide(struct worker *worker, struct burst *burst, uint64_t mask
 
         if (unlikely(tunnels >> i & 1)) {
             if (!policy[i] || policy[i]->action == IPSEC_BYPASS) {
+                ipsec_audit_clear(worker, &ipsec_out_stage.drops, OUT_NO_POLICY, mbuf, NULL, 0);
                 drop(worker, burst, i, OUT_NO_POLICY);
                 continue;
             }

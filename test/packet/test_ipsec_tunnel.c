@@ -1,4 +1,5 @@
 /* Tunnel interfaces of IPsec: routes lead into them, and what comes out has come in by them. */
+#include "core/log.h"
 #include "ipsec_network.h"
 
 enum { TUNNEL_MTU = 1400, UDP4 = 28 };
@@ -217,8 +218,10 @@ CASE(hops_run_out) {
 /* --- without protection nothing leaves --- */
 
 CASE(no_policy) {
+    log_set_level(LOG_LEVEL_NOTICE);
     start(network(VPN, BY_ROUTE, sas_for_vpn(), "", ""));
     is_dropped(LAN, to_far(), "ipsec_out.no_policy");
+    contains(rpc("log.list", "{}"), "event=no_policy src=192.168.1.10 dst=10.9.0.1 proto=udp'");
     apply(network(VPN, BY_ROUTE, sas_for_vpn(),
                   "{'direction': 'out', 'interface': 'vpn', 'destination': '10.9.0.1',"
                   " 'action': 'bypass'},"
