@@ -395,6 +395,22 @@ uint16_t icmp_sum_from(const struct rte_mbuf *mbuf, uint32_t offset, uint32_t su
     return (uint16_t)((sum & 0xffff) + (sum >> 16));
 }
 
+bool icmp_checksum_is_right(struct rte_mbuf *mbuf) {
+    const struct packet_meta *meta = packet_meta(mbuf);
+    uint32_t pseudo = 0;
+
+    if (meta->flags & PACKET_FRAGMENT)
+        return true;
+    if (meta->flags & PACKET_IPV6) {
+        struct rte_ipv6_hdr header = *packet_l3(mbuf, const struct rte_ipv6_hdr *);
+
+        header.proto = IPPROTO_ICMPV6;
+        header.payload_len = rte_cpu_to_be_16((uint16_t)(mbuf->pkt_len - meta->l4_offset));
+        pseudo = rte_ipv6_phdr_cksum(&header, 0);
+    }
+    return icmp_sum_from(mbuf, meta->l4_offset, pseudo) == 0xffff;
+}
+
 /* Sets the type and a checksum made anew: one that follows from the old one would be wrong for an
  * answer of nothing but zeroes (RFC 1624 section 3). */
 static void finish_reply(struct rte_mbuf *mbuf, uint8_t *icmp, uint8_t type, uint32_t pseudo_sum) {

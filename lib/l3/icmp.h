@@ -51,3 +51,6 @@ void icmp_set_rate(uint32_t errors_per_second, uint32_t burst);
 /* One's complement sum (RFC 1071) of the packet from `offset` on, added to `sum`; in network order.
  * Buffers may be of odd length, where rte_raw_cksum_mbuf() of DPDK 22.11 loses carries. */
 uint16_t icmp_sum_from(const struct rte_mbuf *mbuf, uint32_t offset, uint32_t sum);
+
+/* Is the checksum of an ICMP or ICMPv6 packet right? Of a fragment that cannot be told: yes. */
+bool icmp_checksum_is_right(struct rte_mbuf *mbuf);

@@ -228,22 +228,6 @@ static void translate_error(struct rte_mbuf *mbuf, const struct flow *flow) {
     set16(icmp + ICMP_CHECKSUM, (uint16_t)~icmp_sum_from(mbuf, meta->l4_offset, 0));
 }
 
-static bool checksum_right(struct rte_mbuf *mbuf) {
-    const struct packet_meta *meta = packet_meta(mbuf);
-    uint32_t pseudo = 0;
-
-    if (meta->flags & PACKET_FRAGMENT)
-        return true; /* cannot be told */
-    if (meta->flags & PACKET_IPV6) {
-        struct rte_ipv6_hdr header = *packet_l3(mbuf, const struct rte_ipv6_hdr *);
-
-        header.proto = IPPROTO_ICMPV6;
-        header.payload_len = rte_cpu_to_be_16((uint16_t)(mbuf->pkt_len - meta->l4_offset));
-        pseudo = rte_ipv6_phdr_cksum(&header, 0);
-    }
-    return icmp_sum_from(mbuf, meta->l4_offset, pseudo) == 0xffff;
-}
-
 enum session_drop session_icmp_error(struct rte_mbuf *mbuf) {
     struct packet_meta *meta = packet_meta(mbuf);
     bool ipv6 = meta->flags & PACKET_IPV6;
@@ -256,7 +240,7 @@ enum session_drop session_icmp_error(struct rte_mbuf *mbuf) {
     if (length < (ipv6 ? IPV6_HEADER : IPV4_HEADER) ||
         !(ipv6 ? read_quote6(&quote, packet, length) : read_quote4(&quote, packet, length)))
         return SESSION_DROP_ICMP_QUOTE;
-    if (!checksum_right(mbuf))
+    if (!icmp_checksum_is_right(mbuf))
         return SESSION_DROP_ICMP_CHECKSUM;
     number = find_flow(&quote, meta->vrf);
     if (number == SESSION_NONE || session_flows[number].flags & FLOW_DEAD)
