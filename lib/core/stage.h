@@ -7,7 +7,8 @@
  * A stage sees a burst of up to 64 packets, as an array and a mask of those that are still on the
  * usual path. It works on them in place. For the few that must leave the path it sets their bits:
  * burst_drop() when the packet ends here under a named reason, burst_divert() when the slow path in
- * the worker (the stage listed as SLOW_PATH) has to look at it. All others go on to the next stage.
+ * the worker (the stage listed as SLOW_PATH) has to look at it, burst_take() when the stage keeps
+ * it. All others go on to the next stage.
  */
 #pragma once
 
@@ -77,6 +78,13 @@ static inline bool burst_is_dense(const struct burst *burst) {
         (burst)->dropped |= UINT64_C(1) << (i);                                                    \
         counters_drop((worker)->counters, (group), (reason));                                      \
     } while (0)
+
+/* The packet is the stage's from now on, and its place in the burst is empty: it goes no further,
+ * and is not freed. A packet that the stage owns may be put in the place of one instead. */
+static inline void burst_take(struct burst *burst, unsigned i) {
+    burst->dropped |= UINT64_C(1) << i;
+    burst->packets[i] = NULL;
+}
 
 /* The packet leaves the usual path; the slow path finds the cause in its metadata. */
 static inline void burst_divert(struct burst *burst, unsigned i, enum packet_cause cause) {
