@@ -99,6 +99,22 @@ static void show_sas(struct session *session, const json_t *sas) {
     table_end(table, stdout, session->colour);
 }
 
+/* What routers on the way have said about packets that were too big. */
+static void show_paths(const json_t *sas) {
+    bool any = false;
+
+    for (size_t i = json_array_size(sas); i-- > 0;) {
+        const json_t *sa = json_array_get(sas, i);
+
+        if (!json_is_integer(json_object_get(sa, "path_mtu")))
+            continue;
+        printf("%spath MTU of SPI 0x%08llx to %s: %llu bytes\n", any ? "" : "\n",
+               (unsigned long long)field_count(sa, "spi"), field_text(sa, "destination"),
+               (unsigned long long)field_count(sa, "path_mtu"));
+        any = true;
+    }
+}
+
 /* --- policies --- */
 
 /* What policies name associations by, such as "out spi 4096". */
@@ -237,6 +253,7 @@ static void show(struct session *session, const json_t *sas, const json_t *polic
         puts("no security associations");
     else
         show_sas(session, sas);
+    show_paths(sas);
     putchar('\n');
     if (json_array_size(policies) == 0)
         puts("no policies: nothing is protected");

@@ -6,6 +6,7 @@
 #include "core/event.h"
 #include "core/huge_memory.h"
 #include "ipsec/esp_packet.h"
+#include "ipsec/esp_path.h"
 #include "ipsec/ipsec_internal.h"
 
 enum { CLOCK_MSEC = 1000 };
@@ -19,6 +20,7 @@ static bool ready;
 
 static void tick(struct event_timer *timer) {
     atomic_store_explicit(&ipsec_clock, event_now(), memory_order_relaxed);
+    esp_path_tick();
     event_timer_start(timer, CLOCK_MSEC);
 }
 

@@ -7,8 +7,9 @@
  * end here ipsec_out   finds the policy of a packet that leaves, behind firewall and NAT, and
  * encrypts it
  *
- * The parts: esp_crypto (algorithms), esp_replay (the window), sad (associations), spd (policies),
- * ipsec_in_stage and ipsec_out_stage.
+ * The parts: esp_crypto (algorithms), esp_replay (the window),
+ * esp_path and esp_path_mtu (how long ESP packets may be on their way), sad (associations), spd
+ * (policies), ipsec_in_stage and ipsec_out_stage.
  *
  * Associations and policies belong to who made them: the configuration, a client of the control
  * socket, or an IKE daemon. Nobody touches the others' but to list them. All on the control thread.
@@ -106,6 +107,9 @@ enum ipsec_owner ipsec_sa_owner(const struct ipsec_sa *sa);
 uint64_t ipsec_sa_created(const struct ipsec_sa *sa);
 /* The highest number sent, or accepted. */
 uint64_t ipsec_sa_sequence(const struct ipsec_sa *sa);
+/* Outbound: bytes that the path has room for, from the outer IP header on, as routers on it have
+ * said; 0 = nobody has, or that was long ago. */
+unsigned ipsec_sa_path_mtu(const struct ipsec_sa *sa);
 void ipsec_sa_counters(const struct ipsec_sa *sa, struct ipsec_sa_counters *out);
 /* With what came before it was added. */
 void ipsec_sa_use(const struct ipsec_sa *sa, struct ipsec_sa_use *out);

@@ -10,6 +10,7 @@
 #include "core/log.h"
 #include "core/section.h"
 #include "interface/interface.h"
+#include "ipsec/esp_path.h"
 #include "ipsec/esp_replay.h"
 #include "ipsec/ipsec_audit.h"
 #include "ipsec/ipsec_decode.h"
@@ -905,6 +906,7 @@ static void delete_all(void) {
         ipsec_sa_delete(sa->settings.spi, sa->settings.direction, &sa->settings.destination,
                         sa->owner);
     }
+    esp_path_forget_all();
     policy_delete_of(IPSEC_OF_CONFIG);
     policy_delete_of(IPSEC_OF_CLIENT);
     policy_delete_of(IPSEC_OF_IKE);

@@ -12,6 +12,7 @@
 #include <rte_prefetch.h>
 
 #include "ipsec/esp_packet.h"
+#include "ipsec/esp_path.h"
 #include "ipsec/ipsec_audit.h"
 #include "ipsec/ipsec_internal.h"
 #include "l3/header.h"
@@ -93,6 +94,14 @@ static bool is_ours(struct rte_mbuf *mbuf) {
     return next_hop_get(id)->type == NEXT_HOP_LOCAL;
 }
 
+/* UDP, ICMP or ICMPv6? */
+static inline bool is_looked_at(uint8_t protocol) {
+    const uint64_t wanted =
+        UINT64_C(1) << IPPROTO_UDP | UINT64_C(1) << IPPROTO_ICMP | UINT64_C(1) << IPPROTO_ICMPV6;
+
+    return protocol < 64 && wanted >> protocol & 1;
+}
+
 /* ESP, or UDP to the port of RFC 3948: where the ESP header is; 0 for all others. */
 static inline unsigned esp_at(struct rte_mbuf *mbuf) {
     enum { UDP_PORT = 4500 };
@@ -101,8 +110,13 @@ static inline unsigned esp_at(struct rte_mbuf *mbuf) {
 
     if (meta->l4_protocol == IPPROTO_ESP)
         return at;
-    if (likely(meta->l4_protocol != IPPROTO_UDP) || meta->flags & PACKET_LATER_FRAGMENT ||
-        at + UDP_HEADER + ESP_HEADER > mbuf->data_len)
+    if (likely(!is_looked_at(meta->l4_protocol)))
+        return 0;
+    if (unlikely(meta->l4_protocol != IPPROTO_UDP)) {
+        esp_path_mtu_learn(mbuf);
+        return 0;
+    }
+    if (meta->flags & PACKET_LATER_FRAGMENT || at + UDP_HEADER + ESP_HEADER > mbuf->data_len)
         return 0;
     return load16(rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, at + 2)) == RTE_BE16(UDP_PORT)
                ? at + UDP_HEADER

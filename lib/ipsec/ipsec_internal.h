@@ -60,6 +60,8 @@ struct sa_tally {
 } __rte_cache_aligned;
 _Static_assert(sizeof(struct sa_tally) == 64, "one cache line");
 
+struct esp_path;
+
 struct ipsec_sa {
     const struct esp_key *key;
     uint32_t spi; /* network order */
@@ -71,7 +73,8 @@ struct ipsec_sa {
     /* Inbound, with an if_id: the id of that interface, SA_NO_INTERFACE while there is none. 0
      * without. */
     _Atomic uint16_t interface;
-    uint32_t destination; /* IPv4: host order */
+    _Atomic uint16_t path_mtu; /* outbound; UINT16_MAX = only the next hop's MTU counts */
+    uint32_t destination;      /* IPv4: host order */
     /* The outer header, but for lengths, id, traffic class and checksum. Its first bytes in tunnel
      * mode are IPv4's or IPv6's. */
     uint8_t header[SA_HEADER_MAX];
@@ -91,6 +94,8 @@ struct ipsec_sa {
     struct ipsec_sa *listed_next, *listed_before;
     LIST_ENTRY(ipsec_sa) of_request;
     struct sa_life life;
+    struct esp_path *path, *spare_path; /* esp_path.h; spare: until the association is inserted */
+    struct ipsec_sa *path_next, *path_before;
 
     struct sa_tally tallies[]; /* one per worker */
 } __rte_cache_aligned;
@@ -256,6 +261,11 @@ int policy_reserve(unsigned more, bool replaces_config);
 void policy_insert_all(struct ipsec_policy *const *list, unsigned count, enum ipsec_owner owner);
 void policy_destroy(struct ipsec_policy *policy);
 void policy_delete_of(enum ipsec_owner owner); /* all of them, as ipsec_policy_delete() does */
+
+/* What fits the association's path, whose first hop has room for `mtu` bytes. */
+static inline unsigned sa_path_mtu(const struct ipsec_sa *sa, unsigned mtu) {
+    return RTE_MIN(mtu, (unsigned)atomic_load_explicit(&sa->path_mtu, memory_order_relaxed));
+}
 
 /* The longest payload (inner packet, or in transport mode what ESP covers) that fits. */
 static inline unsigned sa_room(const struct ipsec_sa *sa, unsigned mtu) {

@@ -3,8 +3,9 @@
  * firewall and NAT, which so see packets as the inside knows them, and before `output`, which takes
  * what comes out for any packet that is to be forwarded.
  *
- * The outer packet is routed here, since its length has to fit where it goes: a packet that would
- * be too long is fragmented before it is encrypted, or its sender is told (section 8.2).
+ * The outer packet is routed here, since its length has to fit where it goes, there and all along
+ * the path as far as that is known (esp_path.h): a packet that would be too long is fragmented
+ * before it is encrypted, or its sender is told (section 8.2).
  *
  * What was routed into a tunnel interface is looked up among the policies of that interface, and
  * never leaves without protection, whatever they say.
@@ -422,7 +423,8 @@ static void seal(struct worker *worker, struct burst *burst, uint64_t protect,
             continue;
         }
         room =
-            room_in_tunnel(packet_meta(packet->mbuf), room_for(packet->mbuf, packet->sa, hop->mtu));
+            room_in_tunnel(packet_meta(packet->mbuf),
+                           room_for(packet->mbuf, packet->sa, sa_path_mtu(packet->sa, hop->mtu)));
         if (unlikely(payload_length(packet->mbuf, packet->sa) > room) &&
             !is_cut_afterwards(packet->mbuf, packet->sa)) {
             too_long(worker, burst, index[n], packet, room);
@@ -469,7 +471,9 @@ static unsigned seal_usual(struct worker *worker, struct burst *burst,
     if (!leads_somewhere(hop))
         return 0;
     note_tunnel(&first); /* a policy is of one tunnel interface, or of none */
-    room = room_in_tunnel(packet_meta(first.mbuf), sa_room(first.sa, hop->mtu)) + ETHER_HEADER;
+    room = room_in_tunnel(packet_meta(first.mbuf),
+                          sa_room(first.sa, sa_path_mtu(first.sa, hop->mtu))) +
+           ETHER_HEADER;
     for (usual = 0; usual < count; usual++) {
         struct rte_mbuf *mbuf = burst->packets[usual];
 

@@ -227,6 +227,8 @@ static json_t *json_of_sa(const struct ipsec_sa *sa) {
     if (result == 0 && settings->destination_port != 0)
         result = json_object_set_new(object, "udp_destination_port",
                                      json_integer(settings->destination_port));
+    if (result == 0 && ipsec_sa_path_mtu(sa) != 0)
+        result = json_object_set_new(object, "path_mtu", json_integer(ipsec_sa_path_mtu(sa)));
     if (result == 0)
         result = add_lifetime(object, sa);
     if (result == 0)

@@ -15,6 +15,7 @@
 #include "core/log.h"
 #include "core/rcu.h"
 #include "core/slab.h"
+#include "ipsec/esp_path.h"
 #include "ipsec/ipsec_internal.h"
 #include "l3/header.h"
 
@@ -43,6 +44,7 @@ void sad_free(void) {
     while (first)
         ipsec_sa_delete(first->settings.spi, first->settings.direction,
                         &first->settings.destination, first->owner);
+    esp_path_forget_all();
     for (unsigned i = 0; i < IPSEC_DIRECTIONS; i++) {
         huge_memory_unmap(sa_buckets[i], SA_BUCKETS * sizeof(*sa_buckets[i]));
         sa_buckets[i] = NULL;
@@ -101,6 +103,7 @@ void sa_destroy(struct ipsec_sa *sa) {
     if (!sa)
         return;
     esp_key_free((struct esp_key *)(uintptr_t)sa->key);
+    esp_path_give_back(sa->spare_path);
     slab_give(&slab, sa);
 }
 
@@ -130,8 +133,12 @@ struct ipsec_sa *sa_create(const struct ipsec_sa_settings *settings) {
         errno = ENOMEM;
         return NULL;
     }
-    sa->key = esp_key_create(settings->cipher, settings->key, settings->auth, settings->auth_key,
-                             settings->icv, settings->esn);
+    sa->spare_path = esp_path_alloc();
+    if (sa->spare_path)
+        sa->key = esp_key_create(settings->cipher, settings->key, settings->auth,
+                                 settings->auth_key, settings->icv, settings->esn);
+    else
+        errno = ENOMEM;
     if (!sa->key) {
         int error = errno;
 
@@ -161,6 +168,7 @@ struct ipsec_sa *sa_create(const struct ipsec_sa_settings *settings) {
         sa->tallies[0].sequence_last = settings->esn ? UINT64_MAX - UINT16_MAX : UINT32_MAX;
         atomic_init(&sa->tallies[0].sequence, settings->sequence);
     }
+    atomic_init(&sa->path_mtu, ESP_PATH_MTU_UNKNOWN);
     rte_spinlock_init(&sa->lock);
     esp_replay_init(&sa->replay, settings->replay_window, settings->esn, settings->sequence);
     return sa;
@@ -303,6 +311,7 @@ void sa_insert(struct ipsec_sa *sa, enum ipsec_owner owner) {
         sa->flags |= SA_ANY_SOURCE;
     sa->created = event_now();
     settle_interface(sa);
+    esp_path_join(sa);
     sa->serial = ++serial;
     atomic_init(&sa->next, atomic_load(bucket));
     atomic_store_explicit(bucket, sa, memory_order_release);
@@ -371,6 +380,7 @@ int ipsec_sa_delete(uint32_t spi, enum ipsec_direction direction,
     if (sa->owner != owner)
         return -EPERM;
     take_out(sa);
+    esp_path_leave(sa);
     spd_choose(sa);
     rcu_retire(NULL, destroy_later, NULL, sa, sizeof(*sa));
     return 0;
@@ -416,6 +426,12 @@ bool ipsec_sa_new_source(const struct ipsec_sa *sa, struct ip_address *source, u
 
 static void add_up(uint64_t *to, const uint64_t *from) {
     *to += __atomic_load_n(from, __ATOMIC_RELAXED);
+}
+
+unsigned ipsec_sa_path_mtu(const struct ipsec_sa *sa) {
+    unsigned mtu = atomic_load_explicit(&sa->path_mtu, memory_order_relaxed);
+
+    return mtu == ESP_PATH_MTU_UNKNOWN ? 0 : mtu;
 }
 
 void ipsec_sa_counters(const struct ipsec_sa *sa, struct ipsec_sa_counters *out) {

@@ -38,4 +38,25 @@ CASE(replays_by_another_queue) {
     contains(rpc("ipsec.sa.list", "{}"), "'replayed':600,");
 }
 
+/* What one worker hears of the path, the others know. */
+CASE(path_mtu_heard_by_another_worker) {
+    enum { UNREACHABLE = 3, FRAGMENTATION_NEEDED = 4, DONT = DONT_FRAGMENT };
+    struct frame *large = to_far(.size = 1372, .fragment = DONT), *sent;
+
+    start(tunnel(&out4, NULL, ""));
+    inject_queue(LAN, 0, large);
+    sent = take_one(WAN);
+    inject_queue(WAN, 1,
+                 icmp4_error(.source = "100.64.1.1", .destination = ROUTER, .type = UNREACHABLE,
+                             .code = FRAGMENTATION_NEEDED, .rest = 1400, .about = sent));
+    turn();
+    expect_drop("local.no_listener", 1);
+    for (unsigned queue = 0; queue < WORKERS; queue++)
+        inject_queue(LAN, queue, large);
+    turn();
+    require(discard(LAN) == WORKERS, "the sender was not told each time");
+    expect_nothing(WAN);
+    expect_drop("local.too_big", WORKERS);
+}
+
 HARNESS_MAIN(.workers = WORKERS, .queues = WORKERS)

@@ -170,7 +170,7 @@ ASSOCIATIONS = [
                 packets=42, bytes=4200, replayed=3, too_old=2, integrity_failures=1234, idle=75.0,
                 lifetime={"seconds": 3600, "seconds_left": 3000.0, "bytes": 5000, "bytes_left": 800,
                           "soft_packets": 1}),
-    association(4096, "out", lifetime={"seconds": 3600, "seconds_left": 75.0, "packets": 2000000,
+    association(4096, "out", path_mtu=1400, lifetime={"seconds": 3600, "seconds_left": 75.0, "packets": 2000000,
                                        "packets_left": 765433, "soft_seconds": 3000}),
 ]
 del ASSOCIATIONS[0]["idle"]

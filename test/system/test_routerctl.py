@@ -273,6 +273,8 @@ class Show(Case):
             |in   0x00001001  tunnel         198.51.100.2  203.0.113.2   aes-gcm-256                       42  4.20 kB        5   1,234   1 min 15 s       800 B  config
             |in   0xc0ffee00  transport udp  2001:db8::9   2001:db8::2   aes-cbc-128 hmac-sha256-128        0      0 B        0       0  unused 12 s           -  client
             |
+            |path MTU of SPI 0x00001000 to 198.51.100.2: 1400 bytes
+            |
             |ORDER  POLICY       DIRECTION  SELECTOR                                                         ACTION   WITH                PACKETS  OWNER
             |    1  to-branch    out        10.1.0.0/24 to 10.2.0.0/24                                       protect  SPI 0x00001000       1.23 M  config
             |    2  from-branch  in         10.2.0.0/24 to 10.1.0.0/24                                       protect  SPI 0x00001001           42  config
