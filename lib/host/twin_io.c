@@ -21,7 +21,7 @@
 enum {
     FRAMES_PER_TURN = 64,
     FRAME_MAX = PORT_MTU_MAX + ETHER_VLAN_HEADER,
-    SEGMENTS_MAX = 32, /* of a punted packet */
+    SEGMENTS_MAX = 64, /* of a punted packet */
     EXTENSION_HEADERS_MAX = 8,
 };
 

@@ -1,4 +1,5 @@
-/* What workers need, and the clock by which they say when an association was used last. */
+/* What workers need, and the clock by which they say when an association was used last and how long
+ * fragments have waited. */
 #include "ipsec/ipsec.h"
 
 #include <errno.h>
@@ -7,6 +8,7 @@
 #include "core/huge_memory.h"
 #include "ipsec/esp_packet.h"
 #include "ipsec/esp_path.h"
+#include "ipsec/esp_reassembly.h"
 #include "ipsec/ipsec_internal.h"
 
 enum { CLOCK_MSEC = 1000 };
@@ -33,7 +35,9 @@ static int need_worker(struct ipsec_worker *worker) {
         worker->cache = spd_cache_create();
     if (!worker->scratch)
         worker->scratch = huge_memory_map(IPSEC_SCRATCH);
-    return worker->engine && worker->cache && worker->scratch ? 0 : -ENOMEM;
+    if (!worker->reassembly)
+        worker->reassembly = esp_reassembly_create();
+    return worker->engine && worker->cache && worker->scratch && worker->reassembly ? 0 : -ENOMEM;
 }
 
 int ipsec_need(void) {
@@ -100,6 +104,7 @@ void ipsec_free(void) {
         esp_engine_free(worker->engine);
         spd_cache_free(worker->cache);
         huge_memory_unmap(worker->scratch, IPSEC_SCRATCH);
+        esp_reassembly_free(worker->reassembly);
         *worker = (struct ipsec_worker){0};
     }
     ready = false;

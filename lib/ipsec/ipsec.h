@@ -7,7 +7,7 @@
  * end here ipsec_out   finds the policy of a packet that leaves, behind firewall and NAT, and
  * encrypts it
  *
- * The parts: esp_crypto (algorithms), esp_replay (the window),
+ * The parts: esp_crypto (algorithms), esp_replay (the window), esp_reassembly (ESP in fragments),
  * esp_path and esp_path_mtu (how long ESP packets may be on their way), sad (associations), spd
  * (policies), ipsec_in_stage and ipsec_out_stage.
  *

@@ -11,6 +11,7 @@
 #include "core/section.h"
 #include "interface/interface.h"
 #include "ipsec/esp_path.h"
+#include "ipsec/esp_reassembly.h"
 #include "ipsec/esp_replay.h"
 #include "ipsec/ipsec_audit.h"
 #include "ipsec/ipsec_decode.h"
@@ -926,12 +927,18 @@ static void commit_ipsec(const struct config *old, const struct config *new) {
         publish(&publish_timer);
     ipsec_configured = after != NULL;
     atomic_store(&ipsec_audits, after && after->audit);
+    esp_reassembly_set_limit();
     forget_prepared();
 }
 
 static void release_ipsec(const struct config *old, const struct config *new) {
     (void)old;
-    if (!config_value(new, &ipsec_section) && !new)
+    if (config_value(new, &ipsec_section))
+        return;
+    /* No worker runs the stages any more. */
+    for (unsigned i = 0; i < workers_count(); i++)
+        esp_reassembly_clear(ipsec_workers[i].reassembly);
+    if (!new)
         ipsec_free();
 }
 

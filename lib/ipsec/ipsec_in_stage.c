@@ -2,17 +2,19 @@
  * Stage `ipsec_in`: what comes in protected is taken out of its protection, and what should have
  * been protected ends here (RFC 4301 section 5.2).
  *
- * ESP packets, plain or in UDP, are found by SPI and destination. What is in them goes through
- * `parse` again and has to match a policy that names their association; it keeps the interface that
- * its outer packet came in by, so that firewall rules for that interface see it, or comes in by the
- * tunnel interface that the association belongs to. ESP that is not for an association here passes,
- * as the packets of others do, unless it is for the router itself.
+ * ESP packets, plain or in UDP, are put together if they come in fragments, and found by SPI and
+ * destination. What is in them goes through `parse` again and has to match a policy that names
+ * their association; it keeps the interface that its outer packet came in by, so that firewall
+ * rules for that interface see it, or comes in by the tunnel interface that the association belongs
+ * to. ESP that is not for an association here passes, as the packets of others do, unless it is for
+ * the router itself.
  */
 #include <netinet/in.h>
 #include <rte_prefetch.h>
 
 #include "ipsec/esp_packet.h"
 #include "ipsec/esp_path.h"
+#include "ipsec/esp_reassembly.h"
 #include "ipsec/ipsec_audit.h"
 #include "ipsec/ipsec_internal.h"
 #include "l3/header.h"
@@ -20,13 +22,14 @@
 #include "l3/route_lookup.h"
 
 enum in_drop {
-    IN_UNKNOWN_SPI = ESP_OPEN_REASONS,
+    IN_UNKNOWN_SPI = ESP_REASSEMBLY_REASONS,
     IN_NO_POLICY,
     IN_UNPROTECTED,
     IN_DISCARDED,
 };
 
 static void ipsec_in_run(struct worker *worker, struct burst *burst);
+static void ipsec_in_turn(struct worker *worker);
 
 static struct stage ipsec_in_stage = {
     .name = "ipsec_in",
@@ -46,6 +49,13 @@ static struct stage ipsec_in_stage = {
                       [ESP_OPEN_NEXT_HEADER] = "wrong_next_header",
                       [ESP_OPEN_ECN] = "ecn_congestion",
                       [ESP_OPEN_INTERFACE] = "interface_down",
+                      [ESP_FRAGMENT_MALFORMED] = "fragment_malformed",
+                      [ESP_FRAGMENT_DUPLICATE] = "fragment_duplicate",
+                      [ESP_FRAGMENT_OVERLAP] = "fragment_overlap",
+                      [ESP_FRAGMENT_TOO_LONG] = "fragment_too_long",
+                      [ESP_FRAGMENT_TIMEOUT] = "fragment_timeout",
+                      [ESP_FRAGMENT_TABLE_FULL] = "fragment_table_full",
+                      [ESP_FRAGMENT_REFUSED] = "fragment_refused",
                       [IN_UNKNOWN_SPI] = "unknown_spi",
                       [IN_NO_POLICY] = "no_policy",
                       [IN_UNPROTECTED] = "unprotected",
@@ -53,6 +63,7 @@ static struct stage ipsec_in_stage = {
                       NULL,
                   }},
     .run = ipsec_in_run,
+    .turn = ipsec_in_turn,
     .wanted = ipsec_wanted,
 };
 STAGE(ipsec_in_stage)
@@ -303,6 +314,10 @@ static void set_kind(struct worker *worker, const struct burst *burst,
         worker->burst_kind = opening->ipv6 ? BURST_PLAIN_IPV6 : BURST_PLAIN_IPV4;
 }
 
+static void ipsec_in_turn(struct worker *worker) {
+    esp_reassembly_turn(worker, &ipsec_in_stage.drops);
+}
+
 /* Takes packets out of ESP; `opening` says which were in it. */
 static void open_all(struct worker *worker, struct burst *burst, struct esp_opening *opening) {
     struct ipsec_sa *sa = find_usual(worker, burst);
@@ -316,7 +331,9 @@ static void open_all(struct worker *worker, struct burst *burst, struct esp_open
                        &ipsec_in_stage.drops);
         return;
     }
-    BURST_FOREACH (i, burst->mask) {
+    if (unlikely(worker->burst_kind == BURST_MIXED)) /* no other has fragments */
+        esp_reassemble(worker, burst, &ipsec_in_stage.drops);
+    BURST_FOREACH (i, burst->mask & ~burst->dropped) {
         opening->at[i] = (uint16_t)esp_at(burst->packets[i]);
         opening->mask |= (uint64_t)(opening->at[i] != 0) << i;
     }

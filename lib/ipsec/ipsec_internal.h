@@ -223,6 +223,7 @@ struct ipsec_worker {
     struct esp_engine *engine;
     struct spd_cache *cache;
     uint8_t *scratch; /* IPSEC_SCRATCH bytes, for packets in several buffers */
+    struct esp_reassembly *reassembly;
 };
 extern struct ipsec_worker ipsec_workers[WORKERS_MAX];
 extern _Atomic uint64_t ipsec_clock; /* event_now(), turned by the control thread once a second */

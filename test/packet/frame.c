@@ -605,6 +605,31 @@ struct frame *fragment4(const struct frame *whole, unsigned offset, unsigned len
     return frame;
 }
 
+struct frame *fragment6_of(const struct frame *whole, unsigned offset, unsigned length,
+                           uint32_t id) {
+    enum { IPV6_LENGTH = 40, HEADER = 8, FRAGMENT_HEADER = 44 };
+    const uint8_t *ip = whole->bytes + IP;
+    unsigned payload = get16(ip + 4);
+    struct frame *frame;
+    uint8_t *to;
+
+    if (length > payload - offset)
+        length = payload - offset;
+    frame = frame_new(IP + IPV6_LENGTH + HEADER + length);
+    to = frame->bytes + IP;
+    memcpy(frame->bytes, whole->bytes, IP + IPV6_LENGTH);
+    frame->addressed = whole->addressed;
+    put16(to + 4, HEADER + length);
+    to[6] = FRAGMENT_HEADER;
+    to += IPV6_LENGTH;
+    to[0] = ip[6];
+    put16(to + 2, offset | (offset + length < payload));
+    put16(to + 4, id >> 16);
+    put16(to + 6, id & 0xffff);
+    memcpy(to + HEADER, ip + IPV6_LENGTH + offset, length);
+    return frame;
+}
+
 /* --- looking --- */
 
 unsigned frame_ip_offset(const struct frame *frame) {

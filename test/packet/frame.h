@@ -145,6 +145,9 @@ struct frame *patch(const struct frame *frame, unsigned offset, const char *hex)
 struct frame *poke(const struct frame *frame, unsigned offset, const char *hex);
 /* The fragment with `length` bytes of the IPv4 payload from `offset` on (a multiple of 8). */
 struct frame *fragment4(const struct frame *whole, unsigned offset, unsigned length);
+/* The same of an IPv6 packet without extension headers. */
+struct frame *fragment6_of(const struct frame *whole, unsigned offset, unsigned length,
+                           uint32_t id);
 
 /* --- looking at frames --- */
 

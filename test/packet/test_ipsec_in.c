@@ -460,15 +460,6 @@ CASE(wrong_source) {
     comes_in(&in6, from_far());
 }
 
-/* Outer fragments are not put together. */
-CASE(fragments_of_esp) {
-    const struct frame *whole = esp(&in4, from_far(.size = 1000));
-
-    start(tunnel(NULL, &in4, ""));
-    is_dropped(WAN, fragment4(whole, 0, 800), "ipsec_in.fragment");
-    is_dropped(WAN, fragment4(whole, 800, whole->length - IP4_PAYLOAD - 800), "ipsec_in.fragment");
-}
-
 /* --- UDP (RFC 3948 section 2) --- */
 
 static struct esp_sa in_udp(void) {

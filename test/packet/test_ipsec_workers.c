@@ -38,6 +38,33 @@ CASE(replays_by_another_queue) {
     contains(rpc("ipsec.sa.list", "{}"), "'replayed':600,");
 }
 
+/* Each worker puts together what comes by its own queues: NICs spread fragments by their addresses,
+ * so that those of a datagram come by one. */
+CASE(fragments_by_several_queues) {
+    enum { EACH = 400, PIECES = 3, DATAGRAMS = 120, WAIT_MSEC = 3200 };
+
+    start(tunnel(NULL, &in4, ", 'replay_window': 1024"));
+    for (unsigned n = PIECES; n-- > 0;) {
+        for (unsigned i = 0; i < DATAGRAMS; i++) {
+            struct frame *whole = esp(&in4, from_far(.size = 1000), .sequence = 1 + i, .id = 1 + i);
+
+            inject_queue(WAN, i % WORKERS, fragment4(whole, n * EACH, EACH));
+        }
+        turn();
+    }
+    require(discard(LAN) == DATAGRAMS, "not each was put together");
+    expect_no_drops();
+    /* If it were otherwise: nothing comes of them, and nothing is left of them. */
+    for (unsigned n = 0; n < PIECES; n++) {
+        struct frame *whole = esp(&in4, from_far(.size = 1000), .sequence = 500, .id = 500);
+
+        inject_queue(WAN, n, fragment4(whole, n * EACH, EACH));
+    }
+    advance(WAIT_MSEC);
+    expect_nothing(ANYWHERE);
+    expect_drop("ipsec_in.fragment_timeout", PIECES);
+}
+
 /* What one worker hears of the path, the others know. */
 CASE(path_mtu_heard_by_another_worker) {
     enum { UNREACHABLE = 3, FRAGMENTATION_NEEDED = 4, DONT = DONT_FRAGMENT };

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-from lab import Lab, Skip, Tap, check, equal, need, until
+from lab import Lab, Skip, Tap, check, equal, learnt_mtu, need, until
 
 CHARON = "/usr/sbin/charon-systemd"
 LEFT, RIGHT = "198.51.100.10", "10.20.0.10"  # hosts behind the routers
@@ -503,6 +503,60 @@ def by_routes(tap, scene):
         router.call("config.apply", {"config": config(scene.lab, side)})
 
 
+def fragments_made(space):
+    """By Linux, of IPv4."""
+    lines = [line.split() for line in space.run("cat", "/proc/net/snmp").stdout.splitlines()
+             if line.startswith("Ip:")]
+    return int(dict(zip(*lines))["FragCreates"])
+
+
+def narrow(tap, scene):
+    """A link of 1400 bytes between the routers, which only the provider knows of: 1346 remain."""
+    left, right = scene.routers["left"], scene.routers["right"]
+    scene.provider.ip("link set eth1 mtu 1400")
+    with tap.case("a narrow link on the way: the router learns from ICMP, and tells its hosts"):
+        scene.load()
+        scene.up()
+
+        def told():
+            scene.left.run("ping", "-n", "-c", 1, "-W", 1, "-M", "do", "-s", 1400, RIGHT,
+                           status=None)
+            return learnt_mtu(scene.left, RIGHT) == 1346
+        until(told, "the host knows")
+        equal([each.get("path_mtu") for each in sas(left, "out")], [1400], "path MTU")
+        check("path MTU of SPI" in left.ctl("show", "ipsec").stdout, "routerctl shows it")
+        scene.left.ping(RIGHT, "-M", "do", "-s", 1346 - 28)
+        scene.left.ping(RIGHT, "-s", 4000)
+        # The first one is answered with the right size.
+        until(lambda: scene.left.run("ping", "-n", "-c", 1, "-W", 1, "-s", 4000, RIGHT6,
+                                     status=None).returncode == 0, "IPv6 as well")
+        scene.left.tcp(scene.right, RIGHT)
+        scene.left.tcp(scene.right, RIGHT6)
+        equal(right.drops().get("ipsec_in.fragment_timeout", 0), 0, "fragments without others")
+    with tap.case("rekeyed, it still knows"):
+        before = spis(left)
+        scene.charons["left"].swanctl("--rekey", "--child", "net")
+        until(lambda: before["out"] not in [each["spi"] for each in sas(left, "out")],
+              "the old association is gone")
+        equal([each.get("path_mtu") for each in sas(left, "out")], [1400], "path MTU")
+        scene.down()
+    for encap in ("no", "yes"):
+        with tap.case("ESP without DF comes in fragments: the other router puts it together"
+                      + (", in UDP" if encap == "yes" else "")):
+            scene.load(encap=encap, more="copy_df = no")
+            scene.up()
+            scene.left.run("ip", "route", "flush", "cache")
+            before = fragments_made(scene.provider)
+            for router in scene.routers.values():
+                router.call("stats.clear")
+            scene.left.ping(RIGHT, "-M", "do", "-s", 1400, count=20)
+            scene.left.tcp(scene.right, RIGHT)
+            check(fragments_made(scene.provider) > before + 40, "there were fragments")
+            equal([reason for reason in right.drops() if reason.startswith("ipsec_in.")], [], "drops")
+            scene.down()
+    scene.provider.ip("link set eth1 mtu 1500")
+
+
 def moving(tap, scene):
     router = scene.routers["left"]
     with tap.case("the left router's address changes: the associations move, and go on"):
@@ -699,7 +753,7 @@ def main():
     with tap.lab() as lab:
         scene = Scene(lab)
         for theme in (establishing, rekeying, lambda t, s: s.down(), guide, limits, acquiring,
-                      algorithms, by_routes, moving, behind_nat, nonsense, ends):
+                      algorithms, narrow, by_routes, moving, behind_nat, nonsense, ends):
             theme(tap, scene)
     tap.end()
 
