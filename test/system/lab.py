@@ -107,7 +107,7 @@ class Tap:
                 text = f"{type(error).__name__}: {text}"
             text += "".join(f"\n  {os.path.basename(frame.filename)}:{frame.lineno} {frame.line}"
                             for frame in traceback.extract_tb(error.__traceback__)
-                            if os.path.abspath(frame.filename).startswith(HERE))
+                            if os.path.abspath(frame.filename).startswith(os.path.dirname(HERE)))
             for lab in self.labs:
                 text += lab.last_words()
             for line in text.splitlines():
@@ -219,11 +219,11 @@ class Namespace:
         return process
 
     def iperf(self, server, address, *options, seconds=1, bind=None):
-        """iperf3 from here to `address`, which is the server's own unless NAT makes it `bind`.
-        Returns its JSON report's "end"."""
+        """iperf3 from here to `address`, which is the server's own unless NAT makes it `bind`. Where
+        iperf3 waits there already, `server` is None. Returns its JSON report's "end"."""
         need("iperf3")
-        process = server.serve("iperf3", "-s", "-1", "--forceflush", "-B", bind or address,
-                               ready="Server listening")
+        process = server and server.serve("iperf3", "-s", "-1", "--forceflush", "-B",
+                                          bind or address, ready="Server listening")
         try:
             done = self.run("iperf3", "-J", "-t", seconds, *options, "-c", address, status=None,
                             timeout=seconds + 60)
@@ -232,14 +232,15 @@ class Namespace:
             check("error" not in report, f"iperf3: {report.get('error')}")
             return report["end"]
         finally:
-            self.lab.stop(process)
+            if process:
+                self.lab.stop(process)
 
-    def tcp(self, server, address, *options, seconds=1):
-        """A TCP transfer, or with --bidir two; returns Mbit/s as received."""
+    def tcp(self, server, address, *options, seconds=1, least=1):
+        """A TCP transfer, or with --bidir two; returns Mbit/s as received, `least` of them."""
         end = self.iperf(server, address, *options, seconds=seconds)
         rates = [end[key]["bits_per_second"] / 1e6
                  for key in ("sum_received", "sum_received_bidir_reverse") if key in end]
-        check(min(rates) > 1, f"TCP to {address}: only {min(rates):.3f} Mbit/s")
+        check(min(rates) > least, f"TCP to {address}: only {min(rates):.3f} Mbit/s")
         return min(rates)
 
     def udp(self, server, address, *options, seconds=1, rate="20M"):

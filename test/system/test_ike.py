@@ -2,7 +2,6 @@
 them. charon runs on the routers' hosts, its XFRM sockets led to the router by a preloaded library;
 IKE itself reaches it through the host twin."""
 import concurrent.futures
-import contextlib
 import os
 import random
 import re
@@ -13,9 +12,9 @@ import subprocess
 import sys
 import time
 
+from ike import CHARON, OTHER, ROOT, Charon, keys_router, policies, sas, spis
 from lab import Lab, Skip, Tap, check, equal, learnt_mtu, need, until
 
-CHARON = "/usr/sbin/charon-systemd"
 LEFT, RIGHT = "198.51.100.10", "10.20.0.10"  # hosts behind the routers
 LEFT6, RIGHT6 = "2001:db8:1::10", "2001:db8:20::10"
 NETS = {"left": "198.51.100.0/24", "right": "10.20.0.0/24"}
@@ -25,119 +24,17 @@ OUTSIDE6 = {"left": "2001:db8:a::1", "right": "2001:db8:b::1"}
 PROVIDER = {"left": "203.0.113.10", "right": "192.0.2.10"}
 PROVIDER6 = {"left": "2001:db8:a::10", "right": "2001:db8:b::10"}
 LEFT_MOVED = "203.0.113.2"
-OTHER = {"left": "right", "right": "left"}
 LIBRARY = None  # set from the command line
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-STRONGSWAN = """
-include {root}/conf/strongswan/strongswan.conf
-charon-systemd {{
-  load_modular = yes
-  retransmit_tries = 2
-  retransmit_timeout = 1
-  plugins {{
-    include /etc/strongswan.d/charon/*.conf
-    vici {{ socket = unix://{vici} }}
-  }}
-  filelog {{ file {{ path = {log}
-      time_format = %H:%M:%S
-      flush_line = yes
-      default = 1
-      knl = 2
-    }} }}
-}}
-"""
-
-SWANCTL = """
-connections {{
-  peer {{
-    version = 2
-    local_addrs = {local}
-    remote_addrs = {remote}
-    proposals = aes256-sha256-modp2048
-    mobike = {mobike}
-    dpd_delay = {dpd}
-    encap = {encap}
-    local {{ auth = psk
-      id = {side}.example.org }}
-    remote {{ auth = psk
-      id = {other}.example.org }}
-    children {{
-      net {{
-        local_ts = {local_ts}
-        remote_ts = {remote_ts}
-        esp_proposals = {esp}
-        mode = {mode}
-        {more}
-      }}
-    }}
-  }}
-}}
-secrets {{
-  ike-one {{ secret = "nobody else knows this" }}
-}}
-"""
-
-
-class Charon:
+class RouterCharon(Charon):
     """A charon on a router's host."""
 
     def __init__(self, router, side):
-        self.router = router
-        self.side = side
-        self.lab = router.lab
-        self.vici = self.lab.path(f"{side}.vici")
-        self.log_file = self.lab.path(f"{side}.charon")
-        self.conf = self.lab.path(f"{side}.strongswan.conf")
-        self.swanctl_conf = self.lab.path(f"{side}.swanctl.conf")
-        with open(self.conf, "w", encoding="utf-8") as file:
-            file.write(STRONGSWAN.format(root=ROOT, vici=self.vici, log=self.log_file))
-        self.environment = dict(os.environ, STRONGSWAN_CONF=self.conf, LD_PRELOAD=LIBRARY,
-                                DPDK_ROUTER_XFRM_SOCKET=xfrm_path(self.lab, side))
-        self.process = None
-        self.start()
+        super().__init__(router.space, side, keys_router(LIBRARY, xfrm_path(router.lab, side)))
 
-    def start(self):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.vici)
-        self.process = self.router.space.start(CHARON, env=self.environment)
-        until(lambda: os.path.exists(self.vici) or self.process.poll() is not None,
-              f"charon of {self.side} is there")
-        check(self.process.poll() is None, f"charon of {self.side} ended:\n{self.log()}")
-
-    def log(self):
-        with contextlib.suppress(FileNotFoundError), \
-                open(self.log_file, encoding="utf-8", errors="replace") as file:
-            return file.read()
-        return ""
-
-    def swanctl(self, *words, status=0):
-        done = self.router.space.run("swanctl", *words, "--uri", f"unix://{self.vici}",
-                                     status=None, env=dict(os.environ, STRONGSWAN_CONF=self.conf))
-        check(status is None or done.returncode == status,
-              f"{self.side}: swanctl {' '.join(words)}: exit status {done.returncode}\n"
-              f"{done.stdout}{done.stderr}\nthe end of charon's log:\n{self.log()[-3000:]}")
-        return done.stdout
-
-    def load(self, outside=None, nets=(NETS, NETS6), esp="aes256gcm16-modp2048", mode="tunnel",
-             encap="no", mobike="no", dpd="2s", more=""):
-        outside, other = outside or OUTSIDE, OTHER[self.side]
-        with open(self.swanctl_conf, "w", encoding="utf-8") as file:
-            file.write(SWANCTL.format(
-                side=self.side, other=other, local=outside[self.side], remote=outside[other],
-                local_ts=",".join(net[self.side] for net in nets) or "dynamic",
-                remote_ts=",".join(net[other] for net in nets) or "dynamic",
-                esp=esp, mode=mode, encap=encap, mobike=mobike, dpd=dpd, more=more))
-        self.swanctl("--load-creds", "--clear", "--file", self.swanctl_conf)
-        self.swanctl("--load-conns", "--file", self.swanctl_conf)
-
-    def child(self):
-        """What charon says about its one CHILD_SA: {"in": (spi, bytes, packets), "out": ...}"""
-        text = self.swanctl("--list-sas")
-        found = re.findall(r"^ +(in|out) +(\w+).*?, +(\d+) bytes, +(\d+) packets", text, re.M)
-        return {way: (int(spi, 16), int(octets), int(packets))
-                for way, spi, octets, packets in found}, text
+    def load(self, outside=None, nets=(NETS, NETS6), **options):
+        super().load(outside or OUTSIDE, nets, **options)
 
 
 def xfrm_path(lab, side):
@@ -191,7 +88,7 @@ class Scene:
             for outside in (OUTSIDE, OUTSIDE6):
                 until(lambda r=router, o=outside[OTHER[side]]: r.space.reaches(o),
                       f"{side} reaches {outside[OTHER[side]]}")
-        self.charons = {side: Charon(router, side) for side, router in self.routers.items()}
+        self.charons = {side: RouterCharon(router, side) for side, router in self.routers.items()}
 
     def load(self, **options):
         for charon in self.charons.values():
@@ -213,19 +110,6 @@ class Scene:
         self.charons[side].swanctl("--terminate", "--ike", "peer")
         for each in self.routers.values():
             until(lambda r=each: not sas(r) and not policies(r), "nothing is left in the routers")
-
-
-def sas(router, direction=None):
-    return [each for each in router.call("ipsec.sa.list")["sas"]
-            if direction in (None, each["direction"])]
-
-
-def policies(router):
-    return router.call("ipsec.policy.list")["policies"]
-
-
-def spis(router):
-    return {each["direction"]: each["spi"] for each in sas(router)}
 
 
 def in_the_clear(scene):
