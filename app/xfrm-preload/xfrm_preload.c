@@ -57,6 +57,8 @@ static ssize_t (*real_sendto)(int, const void *, size_t, int, const struct socka
 static ssize_t (*real_sendmsg)(int, const struct msghdr *, int);
 static ssize_t (*real_recvfrom)(int, void *, size_t, int, struct sockaddr *, socklen_t *);
 static ssize_t (*real_recvmsg)(int, struct msghdr *, int);
+static ssize_t (*real_write)(int, const void *, size_t);
+static ssize_t (*real_read)(int, void *, size_t);
 static int (*real_close)(int);
 
 static void *find(const char *name) {
@@ -82,6 +84,8 @@ static void find_all(void) {
     real_sendmsg = find("sendmsg");
     real_recvfrom = find("recvfrom");
     real_recvmsg = find("recvmsg");
+    real_write = find("write");
+    real_read = find("read");
     real_close = find("close");
     atomic_store(&found, true);
 }
@@ -328,6 +332,11 @@ __attribute__((visibility("default"))) ssize_t send(int fd, const void *bytes, s
     return sendto(fd, bytes, length, flags, (__CONST_SOCKADDR_ARG){.__sockaddr__ = NULL}, 0);
 }
 
+/* libreswan's way. */
+__attribute__((visibility("default"))) ssize_t write(int fd, const void *bytes, size_t length) {
+    return connection_of(fd) ? send(fd, bytes, length, 0) : real_write(fd, bytes, length);
+}
+
 /* --- receiving --- */
 
 /* The router has ended. A request that it will not answer any more has failed; an event socket is
@@ -405,10 +414,22 @@ __attribute__((visibility("default"))) ssize_t recv(int fd, void *bytes, size_t 
     return recvfrom(fd, bytes, length, flags, (__SOCKADDR_ARG){.__sockaddr__ = NULL}, NULL);
 }
 
+__attribute__((visibility("default"))) ssize_t read(int fd, void *bytes, size_t length) {
+    return connection_of(fd) ? recv(fd, bytes, length, 0) : real_read(fd, bytes, length);
+}
+
 /* What calls become where a program is built with _FORTIFY_SOURCE. */
+ssize_t __read_chk(int fd, void *bytes, size_t length, size_t room);
 ssize_t __recv_chk(int fd, void *bytes, size_t length, size_t room, int flags);
 ssize_t __recvfrom_chk(int fd, void *bytes, size_t length, size_t room, int flags,
                        __SOCKADDR_ARG from, socklen_t *from_length);
+
+__attribute__((visibility("default"))) ssize_t __read_chk(int fd, void *bytes, size_t length,
+                                                          size_t room) {
+    if (length > room)
+        abort();
+    return read(fd, bytes, length);
+}
 
 __attribute__((visibility("default"))) ssize_t __recv_chk(int fd, void *bytes, size_t length,
                                                           size_t room, int flags) {

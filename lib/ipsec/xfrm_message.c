@@ -575,7 +575,9 @@ static int read_template(const struct attributes *attributes, struct xfrm_policy
     /* Outbound with a request too: a daemon that was asked for a successor adds it before the other
      * end can take its packets, and says with the policy from when on it sends. */
     out->settings.spi = template->reqid != 0 && in ? 0 : ntohl(template->id.spi);
-    if (out->settings.request == 0 && out->settings.spi == 0)
+    /* Outbound with neither is a trap, as libreswan makes it: there is never an association, so
+     * packets are dropped, and the daemon is told. Inbound it would mean any association. */
+    if (in && out->settings.request == 0 && out->settings.spi == 0)
         return -EOPNOTSUPP;
     if (template->mode == XFRM_MODE_TUNNEL) {
         error = read_address(template->family, in ? &template->id.daddr : &template->saddr,

@@ -511,7 +511,11 @@ static void test_refuses_policies(void **state) {
     templates[0].reqid = 0;
     assert_int_equal(xfrm_read_policy(new_policy(&info, templates), &policy), 0);
     assert_int_equal(policy.settings.spi, 0xc0ffee01);
-    templates[0].id.spi = 0;
+    templates[0].id.spi = 0; /* a trap */
+    assert_int_equal(xfrm_read_policy(new_policy(&info, templates), &policy), 0);
+    assert_int_equal(policy.settings.action, IPSEC_PROTECT);
+    assert_int_equal(policy.settings.spi | policy.settings.request, 0);
+    info.dir = XFRM_POLICY_IN;
     assert_int_equal(xfrm_read_policy(new_policy(&info, templates), &policy), -EOPNOTSUPP);
 }
 
