@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds and runs every test that this machine can run: `make test` calls it.
 #
-#   build        release build: unit, packet and system tests
+#   build        release build: unit, packet, system and interop tests
 #   build-asan   the unit and packet tests once more under ASan and UBSan
 #   build-fuzz   each fuzz target for a bounded number of executions (clang)
 #
@@ -38,6 +38,10 @@ run() { # DIRECTORY [meson test options]
 }
 
 setup "$build" || exit 1
+if [ "$(id -u)" = 0 ]; then
+  conf/setup/unpacked.sh kernel "$build/guest-kernel" || status=1
+  conf/setup/unpacked.sh libreswan "$build/libreswan" || status=1
+fi
 run "$build" --suite unit --suite packet --suite system
 
 setup "$build-asan" -Db_sanitize=address,undefined -Db_lundef=false --buildtype=debugoptimized || exit 1

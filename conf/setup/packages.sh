@@ -8,7 +8,10 @@ build="gcc meson ninja-build pkg-config libdpdk-dev libjansson-dev libnuma-dev l
 demo="iproute2 iputils-ping procps"
 test="python3 python3-scapy python3-jsonschema clang libclang-rt-14-dev iperf3 traceroute tcpdump
       ethtool mandoc bash-completion socat util-linux iputils-tracepath nmap hping3 stun-client
-      stun-server libssl-dev charon-systemd strongswan-swanctl"
+      stun-server libssl-dev charon-systemd strongswan-swanctl libstrongswan-standard-plugins
+      libcharon-extra-plugins qemu-system-x86 busybox-static libnss3-tools libunbound8 libldns3
+      libcurl3-nss libevent-core-2.1-7 libevent-pthreads-2.1-7 libldap-2.5-0 libcap-ng0 libaudit1
+      libpam0g libselinux1"
 benchmark="dpdk-dev python3-scapy python3-cryptography gnuplot-nox"
 
 wanted=
