@@ -19,6 +19,7 @@
 #include "l3/fragment.h"
 #include "l3/header.h"
 #include "l3/next_hop.h"
+#include "l3/output.h"
 #include "l3/route_lookup.h"
 
 enum out_drop {
@@ -290,6 +291,15 @@ struct pieces {
     struct esp_sealing packets[ESP_SEAL_MAX];
 };
 
+/* At once, since their numbers are lower than those of what the burst still sends. Where the next
+ * hop has yet to be found there is no hurry. */
+static void leave_now(struct worker *worker, struct rte_mbuf *mbuf) {
+    if (likely(output_now(worker, mbuf)))
+        return;
+    packet_meta(mbuf)->flags |= PACKET_INSPECTED | PACKET_NEXT_HOP;
+    worker_route(worker, mbuf);
+}
+
 static void send_pieces(struct worker *worker, struct pieces *pieces) {
     esp_seal(worker, pieces->packets, pieces->count);
     for (unsigned i = 0; i < pieces->count; i++) {
@@ -303,8 +313,7 @@ static void send_pieces(struct worker *worker, struct pieces *pieces) {
         }
         if (pieces->packets[i].tunnel != 0)
             count_tunnel(worker, pieces->packets[i].tunnel, 1, pieces->packets[i].length);
-        packet_meta(mbuf)->flags |= PACKET_INSPECTED | PACKET_NEXT_HOP;
-        worker_route(worker, mbuf);
+        leave_now(worker, mbuf);
     }
     pieces->count = 0;
 }
@@ -335,15 +344,20 @@ static bool may_fragment(struct rte_mbuf *mbuf, const struct ipsec_sa *sa) {
              RTE_BE16(RTE_IPV4_HDR_DF_FLAG));
 }
 
+enum { IPV6_LEAST_MTU = 1280, IPV4_LEAST_MTU = 68 };
+
+static bool is_to_be_cut(const struct esp_sealing *packet, unsigned room) {
+    return may_fragment(packet->mbuf, packet->sa) && room >= IPV4_LEAST_MTU;
+}
+
 static void too_long(struct worker *worker, struct burst *burst, unsigned i,
                      const struct esp_sealing *packet, unsigned room) {
-    enum { IPV6_LEAST_MTU = 1280, IPV4_LEAST_MTU = 68 };
     struct rte_mbuf *mbuf = packet->mbuf;
     struct packet_meta *meta = packet_meta(mbuf);
     struct pieces pieces = {.sa = packet->sa, .next_hop = packet->next_hop};
     unsigned header = header_outside(mbuf, packet->sa);
 
-    if (may_fragment(mbuf, packet->sa) && room >= IPV4_LEAST_MTU) {
+    if (is_to_be_cut(packet, room)) {
         rte_pktmbuf_refcnt_update(mbuf, 1); /* ipv4_fragment() frees it, and so does the burst */
         if (ipv4_fragment(worker, mbuf, (uint16_t)room, add_piece, &pieces) < 0) {
             rte_pktmbuf_refcnt_update(mbuf, -1);
@@ -396,6 +410,23 @@ static void set_kind(struct worker *worker, const struct burst *burst, uint64_t 
         worker->burst_kind = ipv6 ? BURST_PLAIN_IPV6 : BURST_PLAIN_IPV4;
 }
 
+/* Those before a packet that is cut leave before its pieces. */
+static void seal_and_send(struct worker *worker, struct burst *burst, struct esp_sealing *packets,
+                          const uint8_t *index, unsigned count) {
+    esp_seal(worker, packets, count);
+    for (unsigned n = 0; n < count; n++) {
+        if (unlikely(packets[n].reason != ESP_SEAL_REASONS)) {
+            audit(worker, &packets[n]);
+            drop(worker, burst, index[n], packets[n].reason);
+            continue;
+        }
+        if (packets[n].tunnel != 0)
+            count_tunnel(worker, packets[n].tunnel, 1, packets[n].length);
+        burst_take(burst, index[n]);
+        leave_now(worker, packets[n].mbuf);
+    }
+}
+
 static void seal(struct worker *worker, struct burst *burst, uint64_t protect,
                  struct ipsec_sa *const *sa) {
     struct esp_sealing packets[BURST_MAX];
@@ -427,6 +458,10 @@ static void seal(struct worker *worker, struct burst *burst, uint64_t protect,
                            room_for(packet->mbuf, packet->sa, sa_path_mtu(packet->sa, hop->mtu)));
         if (unlikely(payload_length(packet->mbuf, packet->sa) > room) &&
             !is_cut_afterwards(packet->mbuf, packet->sa)) {
+            if (is_to_be_cut(packet, room)) {
+                seal_and_send(worker, burst, packets, index, kept);
+                kept = 0;
+            }
             too_long(worker, burst, index[n], packet, room);
             continue;
         }
@@ -481,6 +516,10 @@ static unsigned seal_usual(struct worker *worker, struct burst *burst,
                      is_for_router(packet_meta(mbuf)) || !esp_seal_is_usual(first.sa, mbuf)))
             break;
         bytes += mbuf->pkt_len - ETHER_HEADER;
+    }
+    for (unsigned i = usual; i < count; i++) {
+        if (burst->packets[i]->pkt_len > room)
+            return 0; /* its pieces would leave before packets with lower numbers */
     }
     if (usual == 0 || !esp_seal_usual(worker, burst->packets, usual, first.sa, first.next_hop))
         return 0;

@@ -5,8 +5,9 @@
  *
  * Finished frames from the control thread and from other workers enter at this stage.
  */
+#include "l3/output.h"
+
 #include "core/stage.h"
-#include "core/worker.h"
 #include "interface/interface.h"
 #include "l3/header.h"
 #include "l3/next_hop.h"
@@ -161,12 +162,52 @@ static inline void forward(struct rte_mbuf *mbuf, uint8_t *packet, const struct 
     mbuf->port = hop->port;
 }
 
+/* Hop limit and link-layer header. False: there is no room for the header. */
+static inline bool finish(struct rte_mbuf *mbuf, const struct next_hop *hop) {
+    struct packet_meta *meta = packet_meta(mbuf);
+    uint8_t *packet = packet_l3(mbuf, uint8_t *);
+
+    if (!hop->tagged && meta->l3_offset == ETHER_HEADER &&
+        !(meta->flags & (PACKET_OF_OURS | PACKET_REWRITE))) {
+        forward(mbuf, packet, hop, meta->flags & PACKET_IPV6);
+        return true;
+    }
+    if (!(meta->flags & PACKET_OF_OURS)) {
+        if (meta->flags & PACKET_IPV6)
+            packet[7]--;
+        else
+            ipv4_decrement_ttl((struct rte_ipv4_hdr *)packet);
+    }
+    mbuf->port = hop->port;
+    return likely(rewrite_header(mbuf, meta, hop));
+}
+
+bool output_now(struct worker *worker, struct rte_mbuf *mbuf) {
+    const struct packet_meta *meta = packet_meta(mbuf);
+    struct next_hop *hop = &next_hops[meta->next_hop & NEXT_HOP_ID_MASK];
+    struct tally tally = {.counters = worker->counters};
+
+    if ((hop->type != NEXT_HOP_FORWARD && hop->type != NEXT_HOP_STALE) ||
+        mbuf->pkt_len - meta->l3_offset > hop->mtu)
+        return false;
+    if (hop->type == NEXT_HOP_STALE)
+        hop->used = 1;
+    if (!finish(mbuf, hop)) {
+        counters_drop(worker->counters, &output_stage.drops, OUTPUT_NO_HEADROOM);
+        rte_pktmbuf_free(mbuf);
+        return true;
+    }
+    tally_add(&tally, hop->out_interface, mbuf->pkt_len);
+    tally_flush(&tally);
+    worker_buffer(worker, mbuf);
+    return true;
+}
+
 static void output_one(struct worker *worker, struct burst *burst, unsigned i,
                        struct tally *tally) {
     struct rte_mbuf *mbuf = burst->packets[i];
     struct packet_meta *meta = packet_meta(mbuf);
     struct next_hop *hop = &next_hops[meta->next_hop & NEXT_HOP_ID_MASK];
-    uint8_t *packet = packet_l3(mbuf, uint8_t *);
 
     if (unlikely(hop->type != NEXT_HOP_FORWARD) && !output_special(worker, burst, i, hop))
         return;
@@ -174,21 +215,9 @@ static void output_one(struct worker *worker, struct burst *burst, unsigned i,
         divert_inspected(burst, i, CAUSE_TOO_BIG);
         return;
     }
-    if (!hop->tagged && meta->l3_offset == ETHER_HEADER &&
-        !(meta->flags & (PACKET_OF_OURS | PACKET_REWRITE))) {
-        forward(mbuf, packet, hop, meta->flags & PACKET_IPV6);
-    } else {
-        if (!(meta->flags & PACKET_OF_OURS)) {
-            if (meta->flags & PACKET_IPV6)
-                packet[7]--;
-            else
-                ipv4_decrement_ttl((struct rte_ipv4_hdr *)packet);
-        }
-        if (unlikely(!rewrite_header(mbuf, meta, hop))) {
-            burst_drop(worker, burst, i, &output_stage.drops, OUTPUT_NO_HEADROOM);
-            return;
-        }
-        mbuf->port = hop->port;
+    if (unlikely(!finish(mbuf, hop))) {
+        burst_drop(worker, burst, i, &output_stage.drops, OUTPUT_NO_HEADROOM);
+        return;
     }
     tally_add(tally, hop->out_interface, mbuf->pkt_len);
 }

@@ -886,4 +886,26 @@ CASE(extended_numbers_with_every_algorithm) {
     }
 }
 
+/* Receivers refuse numbers that are behind their window, and Linux has one of 32 as a rule. */
+CASE(numbers_leave_in_order) {
+    static const unsigned sizes[] = {18, 18, 1472, 18, 1472, 1472, 400, 1472, 18, 18};
+    const uint8_t *bytes;
+    unsigned last = 0;
+
+    start(tunnel(&out4, &in4, ""));
+    for (unsigned i = 0; i < 60; i++)
+        inject(LAN, to_far(.size = sizes[i % 10]));
+    inject(LAN, udp4(.source = INSIDE ":1", .destination = OUTSIDE ":2")); /* not protected */
+    for (unsigned i = 0; i < 60 + 24; i++) {
+        do
+            bytes = take_one(WAN)->bytes;
+        while (bytes[IP + 9] != 50);
+        last++;
+        require(((unsigned)bytes[IP4_PAYLOAD + 6] << 8 | bytes[IP4_PAYLOAD + 7]) == last,
+                "number %u is not the next one, which is %u",
+                (unsigned)bytes[IP4_PAYLOAD + 6] << 8 | bytes[IP4_PAYLOAD + 7], last);
+    }
+    discard(WAN);
+}
+
 HARNESS_MAIN()
