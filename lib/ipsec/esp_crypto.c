@@ -123,6 +123,7 @@ struct aes_schedule {
 } __rte_aligned(16);
 
 struct esp_key {
+    uint8_t align[2 * AES_BLOCK]; /* so that what a short packet needs begins with a cache line */
     union {
         struct aes_gcm_key own_gcm; /* GCM, where that is faster */
         struct {
@@ -149,8 +150,14 @@ struct esp_key {
     aes_gmac_finalize_t gmac_finalize;
 } __rte_aligned(64);
 
+enum { SHORT_POWERS = 6 }; /* of the hash key, for a short packet */
+
+_Static_assert(offsetof(struct esp_key, own_gcm.power[AES_GCM_POWERS - SHORT_POWERS]) %
+                       RTE_CACHE_LINE_SIZE ==
+                   0,
+               "what a short packet needs begins with a cache line");
 _Static_assert(offsetof(struct esp_key, behind) <=
-                   offsetof(struct aes_gcm_key, owner) + AES_GCM_OWNER,
+                   offsetof(struct esp_key, own_gcm.owner) + AES_GCM_OWNER,
                "what each packet needs fits where aes_gcm leaves room");
 
 static struct slab keys = {.size = sizeof(struct esp_key)};
@@ -315,7 +322,6 @@ void esp_key_free(struct esp_key *key) {
 }
 
 void esp_key_prefetch(const struct esp_key *key) {
-    enum { SHORT_POWERS = 6 };
     const char *from = (const char *)&key->own_gcm.power[AES_GCM_POWERS - SHORT_POWERS];
 
     for (const char *at = from; at < (const char *)&key->own_gcm.round[11];

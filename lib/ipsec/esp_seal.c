@@ -424,6 +424,7 @@ static unsigned seal_run(struct worker *worker, struct esp_sealing *packets, uns
 
     while (last < end && packets[last].sa == sa)
         last++;
+    esp_key_prefetch(sa->key); /* needed when all are wrapped */
     begin_run(&run, sa, packets[first].next_hop);
     sequence = take_numbers(sa, last - first);
     usual = is_usual(sa) && sequence < sa->tallies[0].sequence_last - (last - first);

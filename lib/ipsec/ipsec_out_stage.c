@@ -110,24 +110,17 @@ static void fetch(struct worker *worker, struct ipsec_policy *const *policy, uin
     BURST_FOREACH (i, mask)
         rte_prefetch0(policy[i]);
     BURST_FOREACH (i, mask) {
-        if (!policy[i])
-            continue;
-        if (unlikely(ipsec_shared))
-            rte_prefetch0(policy_tally(policy[i], worker->index));
-        rte_prefetch0(atomic_load_explicit(&policy[i]->sa, memory_order_relaxed));
-    }
-    BURST_FOREACH (i, mask) {
         const struct ipsec_sa *sa =
-            policy[i] ? atomic_load_explicit(&policy[i]->sa, memory_order_acquire) : NULL;
+            policy[i] ? atomic_load_explicit(&policy[i]->sa, memory_order_relaxed) : NULL;
 
         if (!sa)
             continue;
+        rte_prefetch0(sa);
         rte_prefetch0(&sa->tallies[0]);
-        if (unlikely(ipsec_shared))
+        if (unlikely(ipsec_shared)) {
+            rte_prefetch0(policy_tally(policy[i], worker->index));
             rte_prefetch0(&sa->tallies[worker->index]);
-        if (sa->flags & SA_IPV6)
-            rte_prefetch0((const char *)sa + RTE_CACHE_LINE_SIZE);
-        esp_key_prefetch(sa->key);
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <rte_byteorder.h>
+#include <rte_cycles.h>
 #include <rte_prefetch.h>
 #include <stdlib.h>
 #include <string.h>
@@ -489,8 +490,8 @@ int ipsec_publish(void) {
 
 /* --- lookup --- */
 
-/* IPv4 flows that were looked up before; direct-mapped. A generation stands for one spd. */
-enum { CACHE_SIZE = 1 << 14, NOT_FOUND = -1 };
+/* IPv4 flows that were looked up before, in sets of two. A generation stands for one spd. */
+enum { CACHE_SETS = 1 << 15, CACHE_WAYS = 2, NOT_FOUND = -1 };
 struct spd_cached {
     uint64_t addresses, rest;
     uint32_t generation;
@@ -498,7 +499,7 @@ struct spd_cached {
     uint64_t reserved;
 };
 struct spd_cache {
-    struct spd_cached entry[CACHE_SIZE];
+    struct spd_cached entry[CACHE_SETS][CACHE_WAYS]; /* a cache line each */
 };
 
 struct spd_cache *spd_cache_create(void) {
@@ -531,7 +532,7 @@ static inline uint32_t ports_of(const struct rte_mbuf *mbuf, const struct packet
 
 struct flow_of_packet {
     uint64_t addresses, rest;
-    struct spd_cached *entry;
+    struct spd_cached *set;
 };
 
 static inline void find_entry(struct spd_cache *cache, const struct spd *spd, struct rte_mbuf *mbuf,
@@ -545,8 +546,37 @@ static inline void find_entry(struct spd_cache *cache, const struct spd *spd, st
         out->rest |= (uint64_t)ports_of(mbuf, meta) << 32;
     hash = _mm_crc32_u64(spd->generation, out->addresses);
     hash = _mm_crc32_u64(hash, out->rest);
-    out->entry = &cache->entry[hash % CACHE_SIZE];
-    rte_prefetch0(out->entry);
+    out->set = cache->entry[hash % CACHE_SETS];
+    rte_prefetch0(out->set);
+}
+
+static inline bool is_of(const struct spd_cached *entry, const struct spd *spd,
+                         const struct flow_of_packet *flow) {
+    return entry->addresses == flow->addresses && entry->rest == flow->rest &&
+           entry->generation == spd->generation;
+}
+
+static inline const struct spd_cached *cached(const struct spd *spd,
+                                              const struct flow_of_packet *flow) {
+    const struct spd_cached *set = flow->set;
+
+    if (!set)
+        return NULL;
+    if (likely(is_of(&set[0], spd, flow)))
+        return &set[0];
+    return is_of(&set[1], spd, flow) ? &set[1] : NULL;
+}
+
+/* An entry of other policies, or one by chance, so that three flows do not drive out each other in
+ * turn. */
+static struct spd_cached *place_for(const struct spd *spd, const struct flow_of_packet *flow) {
+    struct spd_cached *set = flow->set;
+
+    if (set[0].generation != spd->generation)
+        return &set[0];
+    if (set[1].generation != spd->generation)
+        return &set[1];
+    return &set[rte_rdtsc() >> 5 & 1];
 }
 
 static void describe(struct rte_mbuf *mbuf, struct firewall_packet *out) {
@@ -588,11 +618,12 @@ static void classify_by(const struct spd *spd, const struct firewall_ruleset *ru
         bool found = numbers[k] < spd->count;
 
         out[index[k]] = found ? spd->policies[numbers[k]] : NULL;
-        if (flow->entry)
-            *flow->entry = (struct spd_cached){.addresses = flow->addresses,
-                                               .rest = flow->rest,
-                                               .generation = spd->generation,
-                                               .policy = found ? (int32_t)numbers[k] : NOT_FOUND};
+        if (flow->set)
+            *place_for(spd, flow) =
+                (struct spd_cached){.addresses = flow->addresses,
+                                    .rest = flow->rest,
+                                    .generation = spd->generation,
+                                    .policy = found ? (int32_t)numbers[k] : NOT_FOUND};
     }
 }
 
@@ -621,15 +652,14 @@ static void look_up(struct worker *worker, const struct spd *spd, struct rte_mbu
 
     BURST_FOREACH (i, mask) {
         if (packet_meta(packets[i])->flags & NO_CACHE)
-            flows[i].entry = NULL;
+            flows[i].set = NULL;
         else
             find_entry(cache, spd, packets[i], &flows[i]);
     }
     BURST_FOREACH (i, mask) {
-        const struct spd_cached *entry = flows[i].entry;
+        const struct spd_cached *entry = cached(spd, &flows[i]);
 
-        if (likely(entry && entry->addresses == flows[i].addresses &&
-                   entry->rest == flows[i].rest && entry->generation == spd->generation))
+        if (likely(entry != NULL))
             out[i] = entry->policy == NOT_FOUND ? NULL : spd->policies[entry->policy];
         else
             missing |= UINT64_C(1) << i;
