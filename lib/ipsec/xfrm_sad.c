@@ -407,7 +407,8 @@ static int put(struct xfrm_sa *sa, bool update) {
 int xfrm_sad_put(struct xfrm_sa *sa, bool update) {
     int error = put(sa, update);
 
-    explicit_bzero(&sa->settings, sizeof(sa->settings));
+    explicit_bzero(sa->settings.key, sizeof(sa->settings.key));
+    explicit_bzero(sa->settings.auth_key, sizeof(sa->settings.auth_key));
     return error;
 }
 
