@@ -130,8 +130,9 @@ static void forget(void) {
     fuzz_take_all(false);
     advance(300);
     fuzz_take_all(false);
-    /* Fragments wait for two seconds, and are found a few at each turn. */
-    event_advance(2500);
+    /* Fragments wait for two seconds, those of ESP for up to three, and are found a few at each
+     * turn. */
+    event_advance(3500);
     for (unsigned i = 0; i < 2000 && buffers_in_use() != buffers; i++)
         turn();
     fuzz_take_all(false);
