@@ -9,5 +9,5 @@ shift 2
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 cp "$corpus"/* "$copy"
-"$target" -error_exitcode=1 -runs=200000 -max_total_time=30 -timeout=30 -rss_limit_mb=4096 -print_final_stats=1 "$@" \
+"$target" -error_exitcode=1 -runs=200000 -max_total_time=20 -timeout=30 -rss_limit_mb=4096 -print_final_stats=1 "$@" \
   "$copy"
