@@ -28,9 +28,9 @@ enum {
 /* --- data path --- */
 
 enum {
-    INTERFACE_UP = 1 << 0,        /* enabled, and the link is up */
-    INTERFACE_TWIN = 1 << 1,      /* has a host twin: local packets go there */
-    INTERFACE_TUNNEL = 1 << 2,    /* has no port: packets leave inside others */
+    INTERFACE_UP = 1 << 0,     /* enabled, and the link is up */
+    INTERFACE_TWIN = 1 << 1,   /* has a host twin: local packets go there */
+    INTERFACE_TUNNEL = 1 << 2, /* has no port: packets leave inside others */
 };
 
 /* Reverse path check of what comes in (RFC 3704): its source needs a route; when strict, one by the
