@@ -177,7 +177,8 @@ static bool choose_destination4(struct worker *worker, struct rte_mbuf *mbuf,
     mapping = number != MAPPING_NONE ? nat_mapping_get(number) : NULL;
     if (mapping && mapping->flags & MAPPING_IPV6 && mapping->flags & MAPPING_OPEN)
         return nat_enter_ipv6(worker, mbuf, miss, number);
-    if (mapping && mapping->inside != 0 &&
+    /* Of another VRF the inside address may be another host's here. */
+    if (mapping && mapping->inside != 0 && mapping->inside_vrf == meta->vrf &&
         (mapping->flags & MAPPING_OPEN ||
          (mapping->outside_interface != meta->in_interface &&
           wants_source4(key, meta->in_interface, mapping->outside_interface)))) {

@@ -1242,6 +1242,26 @@ CASE(from_one_vrf_into_another) {
     }
 }
 
+/* The inside address of another VRF may be another host's here: those are not led to. */
+CASE(an_open_mapping_of_another_vrf_leads_nowhere) {
+    start("{'vrfs': {'blue': {'table': 7}}, 'interfaces': {"
+          "'lan': {" LAN_PORT ", " LAN_ADDRESSES ", 'vrf': 'blue'},"
+          "'wan': {" WAN_PORT ", " WAN_ADDRESSES "},"
+          "'dmz': {" DMZ_PORT ", 'addresses': ['192.168.1.2/24']}},"
+          "'neighbours': [" LAN_NEIGHBOURS "," WAN_NEIGHBOURS
+          ", {'interface': 'dmz', 'address': '" INSIDE "', 'mac': '" HOST_DMZ "'}],"
+          "'routes': [" DEFAULT_ROUTES ", {'prefix': '0.0.0.0/0', 'vrf': 'blue', 'via':"
+          "'198.51.100.2', 'interface': 'wan'}],"
+          "'nat': {'source': [{'out': 'wan', 'to': '198.51.100.50', 'filtering':"
+          " 'endpoint_independent'}]}," UNLIMITED "}");
+    inject(LAN, udp4(.source = INSIDE ":5000", .destination = SERVER ":53"));
+    expect(WAN, udp4(.source = "198.51.100.50:5000", .destination = SERVER ":53", .ttl = 63));
+    is_dropped(WAN, udp4(.source = "203.0.113.77:9", .destination = "198.51.100.50:5000"),
+               "nat.no_mapping");
+    inject(WAN, udp4(.source = SERVER ":53", .destination = "198.51.100.50:5000"));
+    expect(LAN, udp4(.source = SERVER ":53", .destination = INSIDE ":5000", .ttl = 63));
+}
+
 CASE(fragments_from_one_vrf_into_another) {
     struct frame *in =
         udp4(.source = SERVER ":53", .destination = OUTSIDE ":5000", .size = 1500, .id = 2);
