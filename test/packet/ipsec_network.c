@@ -20,6 +20,14 @@ struct esp_sa turned(const struct esp_sa *sa, uint32_t spi) {
     return other;
 }
 
+struct esp_sa esp_kind(const struct esp_sa *ipv4, const struct esp_sa *ipv6, unsigned n) {
+    struct esp_sa sa = n & 1 ? *ipv6 : *ipv4;
+
+    if (n & 2)
+        sa.source_port = sa.destination_port = 4500;
+    return sa;
+}
+
 const char *both(const char *one, const char *other) {
     return text("%s, %s", one, other);
 }

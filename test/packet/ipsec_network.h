@@ -32,6 +32,19 @@ extern const struct esp_sa out4, in4, out6, in6;
 /* From the other end. */
 struct esp_sa turned(const struct esp_sa *sa, uint32_t spi);
 
+/* Plain and in UDP, over IPv4 and IPv6, in turn; each ends with the empty configuration. */
+enum { ESP_KINDS = 4 };
+struct esp_sa esp_kind(const struct esp_sa *ipv4, const struct esp_sa *ipv6, unsigned n);
+#define for_each_kind_of(sa, ipv4, ipv6)                                              \
+    for (unsigned kind_ = 0; kind_ < ESP_KINDS; kind_++)                              \
+        for (struct esp_sa sa = esp_kind((ipv4), (ipv6), kind_), *once_ = &sa; once_; \
+             once_ = NULL, apply("{}"))
+
+/* Of an untagged frame. */
+static inline bool is_ipv6(const struct frame *frame) {
+    return frame->bytes[IP] >> 4 == 6;
+}
+
 /* An association as router.json has it; `more`: ", 'df': 'set'". */
 const char *sa_json(const struct esp_sa *sa, const char *direction, const char *more);
 /* A list of them from texts. */

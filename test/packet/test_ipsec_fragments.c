@@ -12,24 +12,7 @@ enum {
     SEED = 20261128,
 };
 
-/* Plain and in UDP, over IPv4 and IPv6. */
-enum { KINDS = 4 };
-
-static struct esp_sa kind(unsigned n) {
-    struct esp_sa sa = n & 1 ? in6 : in4;
-
-    if (n & 2)
-        sa.source_port = sa.destination_port = 4500;
-    return sa;
-}
-
-#define for_each_kind(sa)                            \
-    for (unsigned kind_ = 0; kind_ < KINDS; kind_++) \
-        for (struct esp_sa sa = kind(kind_), *once_ = &sa; once_; once_ = NULL, apply("{}"))
-
-static bool is_ipv6(const struct frame *whole) {
-    return whole->bytes[IP] >> 4 == 6;
-}
+#define for_each_kind(sa) for_each_kind_of(sa, &in4, &in6)
 
 static unsigned payload_of(const struct frame *whole) {
     return whole->length - (is_ipv6(whole) ? IP6_PAYLOAD : IP4_PAYLOAD);
@@ -132,7 +115,7 @@ CASE(datagrams_side_by_side) {
 
 /* One number, but other ends, or another protocol: another datagram (RFC 791). */
 CASE(numbers_are_each_paths_own) {
-    struct esp_sa plain = in4, other = in4, udp = kind(2), ipv6 = in6;
+    struct esp_sa plain = in4, other = in4, udp = esp_kind(&in4, &in6, 2), ipv6 = in6;
     const struct esp_sa *sas[] = {&plain, &other, &udp, &ipv6};
     struct frame *whole[4];
     const char *list = "", *policies = "";
@@ -776,7 +759,7 @@ static struct frame *forwarded(const char *port, unsigned id) {
 
 /* Nothing is changed about the fragments of those whose first one comes first. */
 CASE(other_udp_in_order) {
-    struct esp_sa sa = kind(2);
+    struct esp_sa sa = esp_kind(&in4, &in6, 2);
 
     start(with_forward(&sa, "5000"));
     for (unsigned id = 1; id < 3 * DATAGRAMS; id++) {
@@ -799,7 +782,7 @@ CASE(other_udp_in_order) {
 
 /* The others are put together, since nothing else is known of them at first. */
 CASE(other_udp_out_of_order) {
-    struct esp_sa sa = kind(2);
+    struct esp_sa sa = esp_kind(&in4, &in6, 2);
     struct frame *whole = from_peer(5000, .id = 7), *large;
 
     start(with_forward(&sa, "5000"));
@@ -821,7 +804,7 @@ CASE(other_udp_out_of_order) {
 
 /* IKE on the port of ESP begins with four zeroes. */
 CASE(ike_in_fragments) {
-    struct esp_sa sa = kind(2);
+    struct esp_sa sa = esp_kind(&in4, &in6, 2);
     struct frame *whole = poke(from_peer(4500, .id = 7), IP4_PAYLOAD + 8, "00000000");
 
     start(tunnel(NULL, &sa, ""));
@@ -844,7 +827,7 @@ CASE(ike_in_fragments) {
 }
 
 CASE(ike_over_ipv6_in_fragments) {
-    struct esp_sa sa = kind(3);
+    struct esp_sa sa = esp_kind(&in4, &in6, 3);
     struct frame *whole =
         udp6(.source = "[" PEER6 "]:4500", .destination = "[" ROUTER6 "]:4500", .size = 1000);
 
@@ -860,7 +843,7 @@ CASE(ike_over_ipv6_in_fragments) {
 
 /* A number that a packet which was not whole has had. */
 CASE(numbers_that_come_round) {
-    struct esp_sa sa = kind(2);
+    struct esp_sa sa = esp_kind(&in4, &in6, 2);
     struct frame *other = from_peer(5000, .id = 7), *inner = from_far(.size = 1000);
     struct frame *whole = esp(&sa, inner);
 

@@ -16,23 +16,7 @@ enum {
 #define ROUTER_LAN4 "192.168.1.1"
 #define ROUTER_LAN6 "2001:db8:1::1"
 
-enum { KINDS = 4 };
-
-static struct esp_sa kind(unsigned n) {
-    struct esp_sa sa = n & 1 ? out6 : out4;
-
-    if (n & 2)
-        sa.source_port = sa.destination_port = 4500;
-    return sa;
-}
-
-#define for_each_kind(sa)                            \
-    for (unsigned kind_ = 0; kind_ < KINDS; kind_++) \
-        for (struct esp_sa sa = kind(kind_), *once_ = &sa; once_; once_ = NULL, apply("{}"))
-
-static bool is_ipv6(const struct frame *frame) {
-    return frame->bytes[IP] >> 4 == 6;
-}
+#define for_each_kind(sa) for_each_kind_of(sa, &out4, &out6)
 
 /* An inner packet of this length. */
 static struct frame *of_length(unsigned length, unsigned flags) {
