@@ -615,14 +615,11 @@ static void run(struct esp_engine *engine, struct esp_packet *packets, unsigned 
     }
 }
 
-/* Packets of one key with GCM, which is what most bursts are. */
+/* Packets from the first on with GCM, which is what most bursts are. */
 static unsigned encrypt_gcm(struct esp_engine *engine, struct esp_packet *packets, unsigned count) {
-    const struct esp_key *key = packets[0].key;
     unsigned i;
 
-    if (key->kind != KIND_GCM)
-        return 0;
-    for (i = 0; i < count && packets[i].key == key; i++) {
+    for (i = 0; i < count && packets[i].key->kind == KIND_GCM; i++) {
         make_iv(&packets[i]);
         gcm(engine, &packets[i], true);
     }
@@ -630,22 +627,16 @@ static unsigned encrypt_gcm(struct esp_engine *engine, struct esp_packet *packet
 }
 
 void esp_encrypt(struct esp_engine *engine, struct esp_packet *packets, unsigned count) {
-    unsigned done = count > 0 ? encrypt_gcm(engine, packets, count) : 0;
+    unsigned done = encrypt_gcm(engine, packets, count);
 
-    packets += done;
-    count -= done;
-    if (count == 0)
-        return;
-    run(engine, packets, count, true);
+    if (done < count)
+        run(engine, packets + done, count - done, true);
 }
 
 static unsigned decrypt_gcm(struct esp_engine *engine, struct esp_packet *packets, unsigned count) {
-    const struct esp_key *key = packets[0].key;
     unsigned i;
 
-    if (key->kind != KIND_GCM)
-        return 0;
-    for (i = 0; i < count && packets[i].key == key; i++) {
+    for (i = 0; i < count && packets[i].key->kind == KIND_GCM; i++) {
         packets[i].failed = false;
         gcm(engine, &packets[i], false);
     }
@@ -653,11 +644,8 @@ static unsigned decrypt_gcm(struct esp_engine *engine, struct esp_packet *packet
 }
 
 void esp_decrypt(struct esp_engine *engine, struct esp_packet *packets, unsigned count) {
-    unsigned done = count > 0 ? decrypt_gcm(engine, packets, count) : 0;
+    unsigned done = decrypt_gcm(engine, packets, count);
 
-    packets += done;
-    count -= done;
-    if (count == 0)
-        return;
-    run(engine, packets, count, false);
+    if (done < count)
+        run(engine, packets + done, count - done, false);
 }

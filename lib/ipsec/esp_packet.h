@@ -105,7 +105,16 @@ void esp_seal(struct worker *worker, struct esp_sealing *packets, unsigned count
 /* So many bytes are written behind a usual packet, even if fewer are added to it. */
 enum { ESP_PADDED_AT_ONCE = 16 };
 
-/* Is it a packet of IPv4 in one buffer, with room for a tunnel of plain ESP over IPv4? */
+/* Is it a tunnel over IPv4, with more numbers left than all workers can take at once? */
+static inline bool esp_seal_is_usual_sa(const struct ipsec_sa *sa) {
+    const struct sa_tally *numbers = &sa->tallies[0];
+
+    return likely(!(sa->flags & (SA_IPV6 | SA_TRANSPORT)) &&
+                  numbers->sequence_last - WORKERS_MAX * ESP_SEAL_MAX >
+                      atomic_load_explicit(&numbers->sequence, memory_order_relaxed));
+}
+
+/* Is it a packet of IPv4 in one buffer, with room for such a tunnel? */
 static inline bool esp_seal_is_usual(const struct ipsec_sa *sa, const struct rte_mbuf *mbuf) {
     const struct packet_meta *meta = packet_meta((struct rte_mbuf *)(uintptr_t)mbuf);
 
@@ -116,7 +125,10 @@ static inline bool esp_seal_is_usual(const struct ipsec_sa *sa, const struct rte
            rte_pktmbuf_headroom(mbuf) >= sa->outer + ESP_HEADER + sa->sizes.iv;
 }
 
-/* The same for usual packets, all for one association, which fit. False: it is none of plain ESP in
- * a tunnel over IPv4, or its numbers come to their end; nothing has been done then. */
-bool esp_seal_usual(struct worker *worker, struct rte_mbuf *const *mbufs, unsigned packets,
-                    struct ipsec_sa *sa, uint32_t next_hop);
+/* The same for usual packets of usual associations, up to ESP_SEAL_MAX, that fit; none fails. Those
+ * of one association that follow each other have the same next hop. */
+void esp_seal_usual(struct worker *worker, struct rte_mbuf *const *mbufs,
+                    struct ipsec_sa *const *sas, const uint32_t *hop_ids, unsigned count);
+/* All for one association. */
+void esp_seal_run(struct worker *worker, struct rte_mbuf *const *mbufs, unsigned count,
+                  struct ipsec_sa *sa, uint32_t hop_id);

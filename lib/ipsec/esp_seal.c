@@ -302,8 +302,10 @@ struct run {
     struct ipsec_sa *sa;
     const struct esp_key *key;
     unsigned head, align, tail; /* tail: check value and trailer */
+    unsigned esp;               /* where its header is, from the outer IP header on */
     uint32_t next_hop;
     uint16_t out_interface;
+    uint8_t protocol; /* behind the outer IP header */
 };
 
 /* See esp_seal_is_usual(). */
@@ -327,7 +329,10 @@ static inline void wrap_usual(const struct run *run, struct rte_mbuf *mbuf, uint
     mbuf->ol_flags |= esp_sealed_flag;
     memcpy(frame + ETHER_HEADER - 2, &type, sizeof(type));
     write_ipv4(frame + ETHER_HEADER, sa, inner[1], df, sequence, run->head + length + behind);
-    write_esp(frame + ETHER_HEADER + IPV4_HEADER, sa, sequence);
+    if (run->protocol == IPPROTO_UDP)
+        write_udp(frame + ETHER_HEADER + IPV4_HEADER, sa,
+                  run->head + length + behind - IPV4_HEADER);
+    write_esp(frame + ETHER_HEADER + run->esp, sa, sequence);
     /* What is written too much is room for the check value, or behind all of it. */
     if (likely(pad + ESP_TRAILER <= ESP_PADDED_AT_ONCE)) {
         _mm_storeu_si128((__m128i *)(inner + length), _mm_loadu_si128((const void *)esp_padding));
@@ -338,7 +343,7 @@ static inline void wrap_usual(const struct run *run, struct rte_mbuf *mbuf, uint
     }
     *crypto = (struct esp_packet){
         .key = run->key,
-        .esp = frame + ETHER_HEADER + IPV4_HEADER,
+        .esp = frame + ETHER_HEADER + run->esp,
         .length = length + pad + ESP_TRAILER,
         .sequence = sequence,
     };
@@ -346,7 +351,7 @@ static inline void wrap_usual(const struct run *run, struct rte_mbuf *mbuf, uint
     meta->out_interface = run->out_interface;
     meta->flags = 0;
     meta->l3_offset = ETHER_HEADER;
-    meta->l4_protocol = IPPROTO_ESP;
+    meta->l4_protocol = run->protocol;
     meta->l4_offset = ETHER_HEADER + IPV4_HEADER;
     meta->session = 0;
 }
@@ -360,21 +365,20 @@ static void begin_run(struct run *run, struct ipsec_sa *sa, uint32_t next_hop) {
         .head = sa->outer + ESP_HEADER + sa->sizes.iv,
         .align = sa->sizes.align,
         .tail = ESP_TRAILER + sa->sizes.icv,
+        .esp = sa->outer,
+        .protocol = sa->flags & SA_UDP ? IPPROTO_UDP : IPPROTO_ESP,
         .next_hop = next_hop,
         .out_interface = next_hop_get(next_hop)->out_interface,
     };
 }
 
-static void count(struct worker *worker, struct ipsec_sa *sa, unsigned packets, uint64_t bytes) {
+static void count_packets(struct worker *worker, struct ipsec_sa *sa, unsigned packets,
+                          uint64_t bytes) {
     struct sa_tally *tally = &sa->tallies[worker->index];
 
     tally->packets += packets;
     tally->bytes += bytes;
     tally->last_used = atomic_load_explicit(&ipsec_clock, memory_order_relaxed);
-}
-
-static bool is_usual(const struct ipsec_sa *sa) {
-    return !(sa->flags & (SA_IPV6 | SA_UDP | SA_TRANSPORT));
 }
 
 /* The number before the first of `packets`. Nothing is taken any more when they are used up, so
@@ -392,25 +396,39 @@ static uint64_t take_numbers(struct ipsec_sa *sa, unsigned packets) {
     return last;
 }
 
-bool esp_seal_usual(struct worker *worker, struct rte_mbuf *const *mbufs, unsigned packets,
-                    struct ipsec_sa *sa, uint32_t next_hop) {
-    struct esp_packet crypto[ESP_SEAL_MAX];
-    uint64_t bytes = 0, sequence;
+static inline void wrap_run(struct worker *worker, struct rte_mbuf *const *mbufs, unsigned count,
+                            struct ipsec_sa *sa, uint32_t hop_id, struct esp_packet *crypto) {
+    uint64_t bytes = 0, sequence = take_numbers(sa, count);
     struct run run;
 
-    /* Short of the end by more than all workers can take at once. */
-    if (!is_usual(sa) || sa->tallies[0].sequence_last - WORKERS_MAX * ESP_SEAL_MAX <=
-                             atomic_load_explicit(&sa->tallies[0].sequence, memory_order_relaxed))
-        return false;
-    sequence = take_numbers(sa, packets);
-    begin_run(&run, sa, next_hop);
-    for (unsigned i = 0; i < packets; i++) {
+    begin_run(&run, sa, hop_id);
+    for (unsigned i = 0; i < count; i++) {
         bytes += mbufs[i]->pkt_len - packet_meta(mbufs[i])->l3_offset;
-        wrap_usual(&run, mbufs[i], sequence + i + 1, &crypto[i]);
+        wrap_usual(&run, mbufs[i], ++sequence, &crypto[i]);
     }
-    esp_encrypt(ipsec_workers[worker->index].engine, crypto, packets);
-    count(worker, sa, packets, bytes);
-    return true;
+    count_packets(worker, sa, count, bytes);
+}
+
+void esp_seal_run(struct worker *worker, struct rte_mbuf *const *mbufs, unsigned count,
+                  struct ipsec_sa *sa, uint32_t hop_id) {
+    struct esp_packet crypto[ESP_SEAL_MAX];
+
+    wrap_run(worker, mbufs, count, sa, hop_id, crypto);
+    esp_encrypt(ipsec_workers[worker->index].engine, crypto, count);
+}
+
+void esp_seal_usual(struct worker *worker, struct rte_mbuf *const *mbufs,
+                    struct ipsec_sa *const *sas, const uint32_t *hop_ids, unsigned count) {
+    struct esp_packet crypto[ESP_SEAL_MAX];
+    unsigned first, end;
+
+    for (first = 0; first < count; first = end) {
+        for (end = first + 1; end < count && sas[end] == sas[first];)
+            end++;
+        esp_key_prefetch(sas[first]->key); /* needed when all are wrapped */
+        wrap_run(worker, &mbufs[first], end - first, sas[first], hop_ids[first], &crypto[first]);
+    }
+    esp_encrypt(ipsec_workers[worker->index].engine, crypto, count);
 }
 
 /* The packets from `first` on that have its association, up to `end`. Returns where they end. */
@@ -427,7 +445,8 @@ static unsigned seal_run(struct worker *worker, struct esp_sealing *packets, uns
     esp_key_prefetch(sa->key); /* needed when all are wrapped */
     begin_run(&run, sa, packets[first].next_hop);
     sequence = take_numbers(sa, last - first);
-    usual = is_usual(sa) && sequence < sa->tallies[0].sequence_last - (last - first);
+    usual = !(sa->flags & (SA_IPV6 | SA_TRANSPORT)) &&
+            sequence < sa->tallies[0].sequence_last - (last - first);
     for (i = first; i < last; i++) {
         struct esp_sealing *packet = &packets[i];
         struct wrapping wrapping = {0};
@@ -451,7 +470,7 @@ static unsigned seal_run(struct worker *worker, struct esp_sealing *packets, uns
         else
             (*ready)++;
     }
-    count(worker, sa, sealed, bytes);
+    count_packets(worker, sa, sealed, bytes);
     return last;
 }
 

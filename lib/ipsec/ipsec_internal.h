@@ -160,7 +160,7 @@ static inline uint16_t spd_set_of_tunnel(uint16_t interface) {
 struct spd {
     struct firewall_ruleset *rules;     /* rule n selects for policy n */
     struct firewall_ruleset *fragments; /* the same for later fragments; NULL: no difference */
-    uint32_t generation;                /* of caches */
+    uint64_t generation;                /* of caches */
     uint32_t count;
     bool ports; /* some policy of IPv4 looks at ports: then the cache has to as well */
     struct ipsec_policy *policies[];

@@ -103,12 +103,11 @@ static bool is_exempt(struct rte_mbuf *mbuf) {
 }
 
 /* With many associations everything that belongs to one is far away in memory: it is asked for
- * before it is needed, one pointer after the other for the whole burst. */
+ * before it is needed, one pointer after the other for the whole burst. The lookup has asked for
+ * the policies. */
 static void fetch(struct worker *worker, struct ipsec_policy *const *policy, uint64_t mask) {
     unsigned i;
 
-    BURST_FOREACH (i, mask)
-        rte_prefetch0(policy[i]);
     BURST_FOREACH (i, mask) {
         const struct ipsec_sa *sa =
             policy[i] ? atomic_load_explicit(&policy[i]->sa, memory_order_relaxed) : NULL;
@@ -193,26 +192,6 @@ static void route_ipv6(struct esp_sealing *packets, const uint8_t *index, unsign
     route_lookup_ipv6(vrf, destination, next_hop, count);
     for (unsigned n = 0; n < count; n++)
         packets[index[n]].next_hop = member_for(packets[index[n]].sa, next_hop[n]);
-}
-
-static bool is_one_run(const struct esp_sealing *packets, unsigned count) {
-    for (unsigned i = 1; i < count; i++) {
-        if (packets[i].sa != packets[0].sa)
-            return false;
-    }
-    return !(packets[0].sa->flags & SA_TRANSPORT);
-}
-
-/* Usually a burst is for one association. */
-static void route_run(struct esp_sealing *packets, unsigned count) {
-    const uint8_t index = 0;
-
-    if (packets[0].sa->flags & SA_IPV6)
-        route_ipv6(packets, &index, 1, packets[0].sa->vrf);
-    else
-        route_ipv4(packets, &index, 1, packets[0].sa->vrf);
-    for (unsigned i = 1; i < count; i++)
-        packets[i].next_hop = packets[0].next_hop;
 }
 
 /* Those of one VRF and family at a time. In transport mode the packet's own route is the one. */
@@ -391,21 +370,41 @@ static bool is_cut_afterwards(struct rte_mbuf *mbuf, const struct ipsec_sa *sa) 
 
 /* --- the burst --- */
 
-static void set_kind(struct worker *worker, const struct burst *burst, uint64_t sealed,
-                     uint64_t ipv6) {
+/* What became of it. */
+struct sealed {
+    uint64_t all;
+    uint64_t ipv6;     /* of those: with an outer header of IPv6 */
+    bool in_transport; /* not plain: the header may be longer, the frame tagged */
+};
+
+static void set_kind(struct worker *worker, const struct burst *burst,
+                     const struct sealed *sealed) {
     uint64_t left = burst->mask & ~burst->dropped & ~burst->diverted;
 
-    if (worker->burst_kind == BURST_MIXED || sealed == 0)
+    if (worker->burst_kind == BURST_MIXED || sealed->all == 0)
         return;
-    if (left & ~sealed || (ipv6 && ipv6 != sealed))
+    if (sealed->in_transport || left & ~sealed->all ||
+        (sealed->ipv6 && sealed->ipv6 != sealed->all))
         worker->burst_kind = BURST_MIXED;
     else
-        worker->burst_kind = ipv6 ? BURST_PLAIN_IPV6 : BURST_PLAIN_IPV4;
+        worker->burst_kind = sealed->ipv6 ? BURST_PLAIN_IPV6 : BURST_PLAIN_IPV4;
 }
 
 /* Those before a packet that is cut leave before its pieces. */
-static void seal_and_send(struct worker *worker, struct burst *burst, struct esp_sealing *packets,
-                          const uint8_t *index, unsigned count) {
+static void send_sealed(struct worker *worker, struct burst *burst, struct sealed *sealed) {
+    unsigned i;
+
+    BURST_FOREACH (i, sealed->all) {
+        struct rte_mbuf *mbuf = burst->packets[i];
+
+        burst_take(burst, i);
+        leave_now(worker, mbuf);
+    }
+    *sealed = (struct sealed){0};
+}
+
+static void seal_packets(struct worker *worker, struct burst *burst, struct esp_sealing *packets,
+                         const uint8_t *index, unsigned count, struct sealed *sealed) {
     esp_seal(worker, packets, count);
     for (unsigned n = 0; n < count; n++) {
         if (unlikely(packets[n].reason != ESP_SEAL_REASONS)) {
@@ -413,18 +412,18 @@ static void seal_and_send(struct worker *worker, struct burst *burst, struct esp
             drop(worker, burst, index[n], packets[n].reason);
             continue;
         }
-        if (packets[n].tunnel != 0)
+        if (unlikely(packets[n].tunnel != 0))
             count_tunnel(worker, packets[n].tunnel, 1, packets[n].length);
-        burst_take(burst, index[n]);
-        leave_now(worker, packets[n].mbuf);
+        sealed->all |= UINT64_C(1) << index[n];
+        sealed->ipv6 |= (uint64_t)((packets[n].sa->flags & SA_IPV6) != 0) << index[n];
+        sealed->in_transport |= packets[n].sa->flags & SA_TRANSPORT;
     }
 }
 
 static void seal(struct worker *worker, struct burst *burst, uint64_t protect,
-                 struct ipsec_sa *const *sa) {
+                 struct ipsec_sa *const *sa, struct sealed *sealed) {
     struct esp_sealing packets[BURST_MAX];
     uint8_t index[BURST_MAX];
-    uint64_t sealed = 0, ipv6 = 0;
     unsigned count = 0, kept = 0, i;
 
     BURST_FOREACH (i, protect) {
@@ -433,10 +432,7 @@ static void seal(struct worker *worker, struct burst *burst, uint64_t protect,
         note_tunnel(&packets[count]);
         packets[count++].sa = sa[i];
     }
-    if (likely(is_one_run(packets, count)))
-        route_run(packets, count);
-    else
-        route(packets, count);
+    route(packets, count);
     for (unsigned n = 0; n < count; n++) {
         const struct esp_sealing *packet = &packets[n];
         const struct next_hop *hop = next_hop_get(packet->next_hop);
@@ -452,7 +448,8 @@ static void seal(struct worker *worker, struct burst *burst, uint64_t protect,
         if (unlikely(payload_length(packet->mbuf, packet->sa) > room) &&
             !is_cut_afterwards(packet->mbuf, packet->sa)) {
             if (is_to_be_cut(packet, room)) {
-                seal_and_send(worker, burst, packets, index, kept);
+                seal_packets(worker, burst, packets, index, kept, sealed);
+                send_sealed(worker, burst, sealed);
                 kept = 0;
             }
             too_long(worker, burst, index[n], packet, room);
@@ -461,71 +458,170 @@ static void seal(struct worker *worker, struct burst *burst, uint64_t protect,
         index[kept] = index[n];
         packets[kept++] = *packet;
     }
-    esp_seal(worker, packets, kept);
-    for (unsigned n = 0; n < kept; n++) {
-        if (unlikely(packets[n].reason != ESP_SEAL_REASONS)) {
-            audit(worker, &packets[n]);
-            drop(worker, burst, index[n], packets[n].reason);
-            continue;
-        }
-        if (unlikely(packets[n].tunnel != 0))
-            count_tunnel(worker, packets[n].tunnel, 1, packets[n].length);
-        sealed |= UINT64_C(1) << index[n];
-        ipv6 |= (uint64_t)((packets[n].sa->flags & SA_IPV6) != 0) << index[n];
-        /* Not plain: the header may be longer, the frame tagged. */
-        if (unlikely(packets[n].sa->flags & SA_TRANSPORT))
-            worker->burst_kind = BURST_MIXED;
-    }
-    set_kind(worker, burst, sealed, ipv6);
+    seal_packets(worker, burst, packets, index, kept, sealed);
 }
 
-/* What most bursts are: plain packets of IPv4, all for one policy. Returns how many of them were
- * protected, from the first on. */
-static unsigned seal_usual(struct worker *worker, struct burst *burst,
-                           struct ipsec_policy *const *policy) {
+/* --- usual packets --- */
+
+static inline bool is_usual(const struct ipsec_sa *sa, struct rte_mbuf *mbuf) {
+    return esp_seal_is_usual(sa, mbuf) && likely(!spd_is_exempt(mbuf)) &&
+           likely(!is_for_router(packet_meta(mbuf)));
+}
+
+static unsigned room_on_way(struct rte_mbuf *mbuf, const struct ipsec_sa *sa,
+                            const struct next_hop *hop) {
+    return room_in_tunnel(packet_meta(mbuf), sa_room(sa, sa_path_mtu(sa, hop->mtu)));
+}
+
+/* What most bursts are: all packets usual, and for one policy. False: it is not, and nothing has
+ * been done. */
+static bool seal_one(struct worker *worker, struct burst *burst,
+                     struct ipsec_policy *const *policy) {
     const unsigned count = (unsigned)__builtin_popcountll(burst->mask);
-    struct esp_sealing first = {.mbuf = burst->packets[0]};
-    const struct next_hop *hop;
+    const struct next_hop *hop, *inner_hop = next_hop_get(packet_meta(burst->packets[0])->next_hop);
+    struct ipsec_sa *sa;
     uint64_t bytes = 0;
-    unsigned usual, room;
+    uint32_t hop_id;
+    unsigned room;
 
-    if (!policy[0] || policy[0]->action != IPSEC_PROTECT)
-        return 0;
-    first.sa = atomic_load_explicit(&policy[0]->sa, memory_order_acquire);
-    if (!first.sa || first.sa->flags & (SA_TRANSPORT | SA_IPV6))
-        return 0;
-    route_run(&first, 1);
-    hop = next_hop_get(first.next_hop);
+    if (!policy[0] || policy[0] != policy[count - 1] || policy[0]->action != IPSEC_PROTECT)
+        return false;
+    sa = atomic_load_explicit(&policy[0]->sa, memory_order_acquire);
+    if (!sa || !esp_seal_is_usual_sa(sa))
+        return false;
+    route_lookup_ipv4(sa->vrf, &sa->destination, &hop_id, 1);
+    hop_id = member_for(sa, hop_id);
+    hop = next_hop_get(hop_id);
     if (!leads_somewhere(hop))
-        return 0;
-    note_tunnel(&first); /* a policy is of one tunnel interface, or of none */
-    room = room_in_tunnel(packet_meta(first.mbuf),
-                          sa_room(first.sa, sa_path_mtu(first.sa, hop->mtu))) +
-           ETHER_HEADER;
-    for (usual = 0; usual < count; usual++) {
-        struct rte_mbuf *mbuf = burst->packets[usual];
+        return false;
+    /* A policy is of one tunnel interface, or of none. */
+    room = room_on_way(burst->packets[0], sa, hop) + ETHER_HEADER;
+    for (unsigned i = 0; i < count; i++) {
+        struct rte_mbuf *mbuf = burst->packets[i];
 
-        if (unlikely(policy[usual] != policy[0] || mbuf->pkt_len > room || spd_is_exempt(mbuf) ||
-                     is_for_router(packet_meta(mbuf)) || !esp_seal_is_usual(first.sa, mbuf)))
-            break;
+        if (unlikely(policy[i] != policy[0] || mbuf->pkt_len > room || !is_usual(sa, mbuf)))
+            return false;
         bytes += mbuf->pkt_len - ETHER_HEADER;
     }
-    for (unsigned i = usual; i < count; i++) {
-        if (burst->packets[i]->pkt_len > room)
-            return 0; /* its pieces would leave before packets with lower numbers */
+    policy_tally(policy[0], worker->index)->packets += count;
+    if (unlikely(inner_hop->type == NEXT_HOP_TUNNEL))
+        count_tunnel(worker, inner_hop->out_interface, count, bytes);
+    esp_seal_run(worker, burst->packets, count, sa, hop_id);
+    return true;
+}
+
+/* Usual packets of a burst, with what has been found out about each. */
+struct usual {
+    unsigned count;
+    uint8_t index[BURST_MAX];
+    struct rte_mbuf *mbufs[BURST_MAX];
+    struct ipsec_sa *sas[BURST_MAX];
+    uint32_t destination[BURST_MAX], hop_ids[BURST_MAX];
+};
+
+/* Those of the first association's VRF. */
+static void find_usual(const struct burst *burst, uint64_t mask, struct ipsec_policy *const *policy,
+                       struct usual *usual) {
+    unsigned count = 0, i;
+
+    BURST_FOREACH (i, mask) {
+        struct rte_mbuf *mbuf = burst->packets[i];
+        struct ipsec_sa *sa;
+
+        if (unlikely(!policy[i] || policy[i]->action != IPSEC_PROTECT))
+            continue;
+        sa = atomic_load_explicit(&policy[i]->sa, memory_order_acquire);
+        if (unlikely(!sa || !esp_seal_is_usual_sa(sa) || !is_usual(sa, mbuf)))
+            continue;
+        if (unlikely(count > 0 && sa->vrf != usual->sas[0]->vrf))
+            continue;
+        usual->index[count] = (uint8_t)i;
+        usual->mbufs[count] = mbuf;
+        usual->sas[count] = sa;
+        usual->destination[count++] = sa->destination;
     }
-    if (usual == 0 || !esp_seal_usual(worker, burst->packets, usual, first.sa, first.next_hop))
-        return 0;
-    policy_tally(policy[0], worker->index)->packets += usual;
-    if (unlikely(first.tunnel != 0))
-        count_tunnel(worker, first.tunnel, usual, bytes);
-    return usual;
+    usual->count = count;
+}
+
+/* Leaves out what has no route. False: some packet is too long, and its pieces would have to leave
+ * before packets with lower numbers. */
+static bool route_usual(struct usual *usual) {
+    unsigned kept = 0;
+
+    route_lookup_ipv4(usual->sas[0]->vrf, usual->destination, usual->hop_ids, usual->count);
+    for (unsigned n = 0; n < usual->count; n++) {
+        struct ipsec_sa *sa = usual->sas[n];
+        struct rte_mbuf *mbuf = usual->mbufs[n];
+        const uint32_t id = member_for(sa, usual->hop_ids[n]);
+        const struct next_hop *hop = next_hop_get(id);
+
+        if (unlikely(!leads_somewhere(hop)))
+            continue;
+        if (unlikely(mbuf->pkt_len - packet_meta(mbuf)->l3_offset > room_on_way(mbuf, sa, hop)))
+            return false;
+        usual->index[kept] = usual->index[n];
+        usual->mbufs[kept] = mbuf;
+        usual->sas[kept] = sa;
+        usual->hop_ids[kept++] = id;
+    }
+    usual->count = kept;
+    return true;
+}
+
+static uint64_t take_slice(uint64_t *left) {
+    enum { SLICE = 8 };
+    const uint64_t slice =
+        *left ? *left & ((UINT64_C(1) << SLICE) - 1) << __builtin_ctzll(*left) : 0;
+
+    *left &= ~slice;
+    return slice;
+}
+
+static void seal_slice(struct worker *worker, uint64_t tunnels, struct ipsec_policy *const *policy,
+                       const struct usual *usual) {
+    for (unsigned n = 0; n < usual->count; n++) {
+        const unsigned i = usual->index[n];
+
+        policy_tally(policy[i], worker->index)->packets++;
+        if (unlikely(tunnels >> i & 1)) {
+            const struct packet_meta *meta = packet_meta(usual->mbufs[n]);
+
+            count_tunnel(worker, next_hop_get(meta->next_hop)->out_interface, 1,
+                         usual->mbufs[n]->pkt_len - meta->l3_offset);
+        }
+    }
+    esp_seal_usual(worker, usual->mbufs, usual->sas, usual->hop_ids, usual->count);
+}
+
+/* The usual ones among packets of many associations. Returns which they were. What belongs to the
+ * associations comes from memory while the packets before are encrypted, so the burst is done in
+ * slices. */
+static uint64_t seal_many(struct worker *worker, const struct burst *burst, uint64_t mask,
+                          uint64_t tunnels, struct ipsec_policy *const *policy) {
+    uint64_t left = mask, slice, ahead = take_slice(&left), done = 0;
+    struct usual usual;
+
+    fetch(worker, policy, ahead);
+    while ((slice = ahead) != 0) {
+        ahead = take_slice(&left);
+        fetch(worker, policy, ahead);
+        find_usual(burst, slice, policy, &usual);
+        if (usual.count == 0)
+            continue;
+        if (!route_usual(&usual))
+            break;
+        seal_slice(worker, tunnels, policy, &usual);
+        for (unsigned n = 0; n < usual.count; n++)
+            done |= UINT64_C(1) << usual.index[n];
+    }
+    return done;
 }
 
 static void ipsec_out_run(struct worker *worker, struct burst *burst) {
     struct ipsec_policy *policy[BURST_MAX];
     struct ipsec_sa *sa[BURST_MAX];
     uint64_t mask = leaving(burst), tunnels = 0, protect;
+    struct sealed sealed = {0};
     uint16_t sets[BURST_MAX];
 
     if (unlikely(atomic_load_explicit(&ipsec_has_tunnels, memory_order_relaxed)))
@@ -534,17 +630,15 @@ static void ipsec_out_run(struct worker *worker, struct burst *burst) {
         (!spd_look_up(worker, IPSEC_OUT, burst, mask, tunnels ? sets : NULL, policy) && !tunnels))
         return;
     if (likely(worker->burst_kind == BURST_PLAIN_IPV4 && burst_is_dense(burst) &&
-               mask == burst->mask)) {
-        unsigned done = seal_usual(worker, burst, policy);
-
-        if (likely(done == (unsigned)__builtin_popcountll(mask)))
-            return;
-        if (done > 0)
-            worker->burst_kind = BURST_MIXED; /* outer and inner packets side by side */
-        mask &= ~((UINT64_C(1) << done) - 1);
+               mask == burst->mask) &&
+        seal_one(worker, burst, policy))
+        return;
+    sealed.all = seal_many(worker, burst, mask, tunnels, policy);
+    mask &= ~sealed.all;
+    if (mask) {
+        protect = decide(worker, burst, mask, tunnels, policy, sa);
+        if (protect)
+            seal(worker, burst, protect, sa, &sealed);
     }
-    fetch(worker, policy, mask);
-    protect = decide(worker, burst, mask, tunnels, policy, sa);
-    if (protect)
-        seal(worker, burst, protect, sa);
+    set_kind(worker, burst, &sealed);
 }

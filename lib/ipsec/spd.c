@@ -30,7 +30,7 @@ static unsigned count, capacity;
 static struct policy_chain names[NAME_BUCKETS]; /* by request, or by SPI where there is none */
 static uint64_t serial;
 static struct slab slab; /* a policy, and its workers' tallies behind it */
-static uint32_t generation;
+static uint64_t generation;
 
 /* --- the list --- */
 
@@ -490,13 +490,13 @@ int ipsec_publish(void) {
 
 /* --- lookup --- */
 
-/* IPv4 flows that were looked up before, in sets of two. A generation stands for one spd. */
-enum { CACHE_SETS = 1 << 15, CACHE_WAYS = 2, NOT_FOUND = -1 };
+/* IPv4 flows that were looked up before, in sets of two. A generation stands for one spd, and the
+ * policies of an spd live as long as it does. */
+enum { CACHE_SETS = 1 << 15, CACHE_WAYS = 2 };
 struct spd_cached {
     uint64_t addresses, rest;
-    uint32_t generation;
-    int32_t policy;
-    uint64_t reserved;
+    struct ipsec_policy *policy; /* NULL: none */
+    uint64_t generation;
 };
 struct spd_cache {
     struct spd_cached entry[CACHE_SETS][CACHE_WAYS]; /* a cache line each */
@@ -619,11 +619,10 @@ static void classify_by(const struct spd *spd, const struct firewall_ruleset *ru
 
         out[index[k]] = found ? spd->policies[numbers[k]] : NULL;
         if (flow->set)
-            *place_for(spd, flow) =
-                (struct spd_cached){.addresses = flow->addresses,
-                                    .rest = flow->rest,
-                                    .generation = spd->generation,
-                                    .policy = found ? (int32_t)numbers[k] : NOT_FOUND};
+            *place_for(spd, flow) = (struct spd_cached){.addresses = flow->addresses,
+                                                        .rest = flow->rest,
+                                                        .policy = out[index[k]],
+                                                        .generation = spd->generation};
     }
 }
 
@@ -660,7 +659,7 @@ static void look_up(struct worker *worker, const struct spd *spd, struct rte_mbu
         const struct spd_cached *entry = cached(spd, &flows[i]);
 
         if (likely(entry != NULL))
-            out[i] = entry->policy == NOT_FOUND ? NULL : spd->policies[entry->policy];
+            rte_prefetch0(out[i] = entry->policy);
         else
             missing |= UINT64_C(1) << i;
     }

@@ -887,9 +887,15 @@ CASE(extended_numbers_with_every_algorithm) {
 }
 
 /* Receivers refuse numbers that are behind their window, and Linux has one of 32 as a rule. */
+static unsigned number_of(const struct frame *frame) {
+    const uint8_t *esp = frame->bytes + IP4_PAYLOAD;
+
+    return (unsigned)esp[6] << 8 | esp[7];
+}
+
 CASE(numbers_leave_in_order) {
     static const unsigned sizes[] = {18, 18, 1472, 18, 1472, 1472, 400, 1472, 18, 18};
-    const uint8_t *bytes;
+    const struct frame *frame;
     unsigned last = 0;
 
     start(tunnel(&out4, &in4, ""));
@@ -898,14 +904,155 @@ CASE(numbers_leave_in_order) {
     inject(LAN, udp4(.source = INSIDE ":1", .destination = OUTSIDE ":2")); /* not protected */
     for (unsigned i = 0; i < 60 + 24; i++) {
         do
-            bytes = take_one(WAN)->bytes;
-        while (bytes[IP + 9] != 50);
+            frame = take_one(WAN);
+        while (frame->bytes[IP + 9] != 50);
         last++;
-        require(((unsigned)bytes[IP4_PAYLOAD + 6] << 8 | bytes[IP4_PAYLOAD + 7]) == last,
-                "number %u is not the next one, which is %u",
-                (unsigned)bytes[IP4_PAYLOAD + 6] << 8 | bytes[IP4_PAYLOAD + 7], last);
+        require(number_of(frame) == last, "number %u is not the next one, which is %u",
+                number_of(frame), last);
     }
     discard(WAN);
+}
+
+/* So do the packets themselves, cut or not. */
+CASE(packets_leave_in_order) {
+    struct esp_sa other = out4;
+    unsigned last = 0;
+
+    other.spi = SPI_OUT + 1;
+    start(with_sas(both(sa_json(&out4, "out", ""), sa_json(&other, "out", "")),
+                   text("{'direction': 'out', 'destination': '10.9.0.0/24', 'action': 'protect',"
+                        " 'spi': %u}, {'direction': 'out', 'destination': '10.9.1.0/24', 'action':"
+                        " 'protect', 'spi': %u}",
+                        out4.spi, other.spi)));
+    for (unsigned i = 1; i <= 60; i++)
+        inject(LAN,
+               udp4(.source = text(INSIDE ":%u", i), .destination = i % 3 ? FAR ":2" : "10.9.1.1:2",
+                    .size = i % 20 == 7 ? 1472 : 18));
+    while (last < 60) {
+        const struct frame *frame = take_one(WAN);
+        struct esp_found found;
+
+        if (esp_unwrap(&out4, frame, 0, &found) && esp_unwrap(&other, frame, 0, &found))
+            fail_msg("a packet of neither association");
+        if (found.inner->bytes[IP + 7] != 0)
+            continue; /* a later fragment */
+        last++;
+        require(found.inner->bytes[IP4_PAYLOAD + 1] == last, "packet %u comes in the place of %u",
+                found.inner->bytes[IP4_PAYLOAD + 1], last);
+    }
+}
+
+/* A packet that is cut, but otherwise goes another way through the code than its neighbours: it
+ * lies in several buffers. */
+CASE(numbers_leave_in_order_with_chains) {
+    unsigned last = 0;
+
+    start(tunnel(&out4, &in4, ""));
+    for (unsigned i = 0; i < 60; i++) {
+        if (i % 7 == 3)
+            inject_segments(LAN, to_far(.size = 1472), 700);
+        else
+            inject(LAN, to_far(.size = 18));
+    }
+    for (unsigned i = 0; i < 60 + 9; i++) {
+        const struct frame *frame = take_one(WAN);
+
+        last++;
+        require(number_of(frame) == last, "number %u is not the next one, which is %u",
+                number_of(frame), last);
+    }
+}
+
+/* --- many associations --- */
+
+enum { MANY = 24 };
+
+/* Every association has a network of its own. Some are in UDP, some over IPv6, one in four has
+ * another algorithm; the last has no route. */
+static struct esp_sa one_of_many(unsigned n) {
+    struct esp_sa sa = algorithm(n % 4 == 3 ? n : 2, n % 8 == 5 ? &out6 : &out4, n % 8 == 6);
+
+    sa.spi = SPI_OUT + n;
+    if (n % 8 == 1)
+        sa.source_port = sa.destination_port = 4500;
+    return sa;
+}
+
+static const char *many(void) {
+    const char *sas = "", *policies = "";
+
+    for (unsigned n = 0; n < MANY; n++) {
+        struct esp_sa sa = one_of_many(n);
+
+        sas = text("%s%s%s", sas, n ? "," : "", sa_json(&sa, "out", ""));
+        policies = text("%s{'direction': 'out', 'destination': '10.9.%u.0/24', 'action': 'protect',"
+                        " 'spi': %u},",
+                        policies, n, sa.spi);
+    }
+    return with_sas(sas, text("%s{'direction': 'out', 'destination': '10.9.100.0/24', 'action':"
+                              " 'discard'},"
+                              "{'direction': 'out', 'destination': '10.9.101.0/24', 'action':"
+                              " 'bypass'},"
+                              "{'direction': 'out', 'destination': '10.9.102.0/24', 'action':"
+                              " 'protect', 'request': 77}",
+                              policies));
+}
+
+static const struct frame *to_many(unsigned n, unsigned size) {
+    return udp4(.source = INSIDE ":1", .destination = text("10.9.%u.1:2", n), .size = size);
+}
+
+/* Whole bursts for many associations, with packets between them that are not protected, have no
+ * association or are discarded: each is what it would be alone, in the order in which they came. */
+CASE(many_associations_in_one_burst) {
+    enum { ROUNDS = 20, PACKETS = 64 };
+    unsigned sequences[MANY] = {0}, discarded = 0, without = 0, not_sent = 0, sent = 0, decided = 0;
+
+    start(many());
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        uint8_t networks[PACKETS];
+
+        for (unsigned i = 0; i < PACKETS; i++) {
+            /* In some rounds runs of one association, in some only usual ones. */
+            networks[i] = (uint8_t)((round % 3 == 0 ? i / 5 : i * 7 + round) % MANY);
+            if (round % 4 == 2 && i % 9 == 4)
+                networks[i] = (uint8_t)(100 + i % 3);
+            inject(LAN, to_many(networks[i], 1 + (i + round) % 200));
+        }
+        turn();
+        for (unsigned i = 0; i < PACKETS; i++) {
+            const struct frame *packet = to_many(networks[i], 1 + (i + round) % 200);
+            struct esp_sa sa;
+
+            discarded += networks[i] == 100;
+            without += networks[i] == 102;
+            if (networks[i] == 101)
+                expect(WAN, hop(packet));
+            not_sent += networks[i] >= 100;
+            if (networks[i] >= 100)
+                continue;
+            sa = one_of_many(networks[i]);
+            expect_esp(WAN, &sa, hop(packet), .sequence = ++sequences[networks[i]]);
+        }
+    }
+    expect_nothing(ANYWHERE);
+    expect_drop("ipsec_out.discarded", discarded);
+    expect_drop("ipsec_out.no_sa", without);
+    for (const struct ipsec_sa *sa = ipsec_sa_next(NULL); sa; sa = ipsec_sa_next(sa)) {
+        struct ipsec_sa_counters counters;
+
+        ipsec_sa_counters(sa, &counters);
+        sent += counters.packets;
+    }
+    require(sent == ROUNDS * PACKETS - not_sent, "%u packets were counted", sent);
+    for (const struct ipsec_policy *policy = ipsec_policy_next(NULL); policy;
+         policy = ipsec_policy_next(policy)) {
+        struct ipsec_policy_counters counters;
+
+        ipsec_policy_counters(policy, &counters);
+        decided += counters.packets;
+    }
+    require(decided == ROUNDS * PACKETS, "%u packets were decided about", decided);
 }
 
 HARNESS_MAIN()

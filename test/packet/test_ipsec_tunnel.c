@@ -145,6 +145,38 @@ CASE(two_tunnels) {
     is_dropped(WAN, esp(&second_in, from_far(), .sequence = 2), "ipsec_in.no_policy");
 }
 
+/* Side by side in bursts, each by its own uplink, whose VRFs are not the same. */
+CASE(bursts_of_two_tunnels) {
+    struct esp_sa second = out4;
+    unsigned length = between(INSIDE ":1", FAR ":2")->length - IP;
+
+    second.spi = 0x1001;
+    second.source = "10.3.0.1";
+    start(text(
+        "{'vrfs': {'blue': {'table': 10}}, 'interfaces': {"
+        "'lan': {" LAN_PORT ", " LAN_ADDRESSES "}, 'wan': {" WAN_PORT ", " WAN_ADDRESSES "},"
+        "'dmz': {" DMZ_PORT ", 'vrf': 'blue', " DMZ_ADDRESSES "}," VPN ", 'other': {'if_id': 8}},"
+        "'neighbours': [" LAN_NEIGHBOURS "," WAN_NEIGHBOURS "," DMZ_NEIGHBOURS "],"
+        "'routes': [" DEFAULT_ROUTES ", " BY_ROUTE
+        ", {'prefix': '10.9.128.0/17', 'interface': 'other'},"
+        "{'vrf': 'blue', 'prefix': '0.0.0.0/0', 'via': '10.3.0.10'}],"
+        "'ipsec': {'sas': [%s], 'policies': [" ALL_POLICIES
+        ", {'direction': 'out', 'interface': 'other', 'source': '0.0.0.0/0', 'action':"
+        " 'protect', 'spi': 4097}]}, " UNLIMITED "}",
+        both(sas_for_vpn(), sa_json(&second, "out", ", 'interface': 'other', 'vrf': 'blue'"))));
+    for (unsigned i = 0; i < 30; i++) {
+        inject(LAN, between(INSIDE ":1", FAR ":2"));
+        inject(LAN, between(INSIDE ":1", "10.9.200.1:2"));
+    }
+    for (unsigned i = 0; i < 30; i++) {
+        expect_esp(WAN, &out4, hop(between(INSIDE ":1", FAR ":2")), .sequence = i + 1);
+        expect_esp(DMZ, &second, hop(between(INSIDE ":1", "10.9.200.1:2")), .sequence = i + 1);
+    }
+    expect_counts("vpn", .tx_packets = 30, .tx_bytes = 30 * length);
+    expect_counts("other", .tx_packets = 30, .tx_bytes = 30 * length);
+    expect_no_drops();
+}
+
 /* Two paths of one route, which both go into tunnels. */
 CASE(equal_cost) {
     struct esp_sa second_out = out4;
