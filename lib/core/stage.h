@@ -57,9 +57,9 @@ struct stage *stage_first(void);
 /* The registered stage of this name, or NULL. */
 struct stage *stage_find(const char *name);
 
-#define STAGE(stage)                                                                               \
-    __attribute__((constructor(202))) static void stage_register_##stage(void) {                   \
-        stage_register(&(stage));                                                                  \
+#define STAGE(stage)                                                             \
+    __attribute__((constructor(202))) static void stage_register_##stage(void) { \
+        stage_register(&(stage));                                                \
     }
 
 /* Is the burst's mask a run of ones from bit 0? Then the loop can count instead of scan. */
@@ -68,15 +68,27 @@ static inline bool burst_is_dense(const struct burst *burst) {
 }
 
 /* Runs the body for each packet index `i` of the mask. */
-#define BURST_FOREACH(i, bits)                                                                     \
-    for (uint64_t _left = (bits); _left && ((i) = (unsigned)__builtin_ctzll(_left), true);         \
+#define BURST_FOREACH(i, bits)                                                             \
+    for (uint64_t _left = (bits); _left && ((i) = (unsigned)__builtin_ctzll(_left), true); \
          _left &= _left - 1)
 
+/* Takes the first few packets off the mask. A stage whose packets need far more memory than the
+ * CPU's first cache holds does a burst in such slices, and asks for what the next one needs before
+ * it works on one. */
+static inline uint64_t burst_slice(uint64_t *left) {
+    enum { SLICE = 8 };
+    const uint64_t ones = (UINT64_C(1) << SLICE) - 1;
+    const uint64_t slice = *left ? *left & ones << __builtin_ctzll(*left) : 0;
+
+    *left &= ~slice;
+    return slice;
+}
+
 /* The packet ends here, under a name. */
-#define burst_drop(worker, burst, i, group, reason)                                                \
-    do {                                                                                           \
-        (burst)->dropped |= UINT64_C(1) << (i);                                                    \
-        counters_drop((worker)->counters, (group), (reason));                                      \
+#define burst_drop(worker, burst, i, group, reason)           \
+    do {                                                      \
+        (burst)->dropped |= UINT64_C(1) << (i);               \
+        counters_drop((worker)->counters, (group), (reason)); \
     } while (0)
 
 /* The packet is the stage's from now on, and its place in the burst is empty: it goes no further,

@@ -47,7 +47,8 @@ static inline void unlock(struct ipsec_sa *sa) {
 }
 
 /* ESP_OPEN_REASONS: none. */
-static unsigned refuse(struct worker *worker, struct ipsec_sa *sa, enum esp_replay_result result) {
+static __rte_cold __rte_noinline unsigned refuse(struct worker *worker, struct ipsec_sa *sa,
+                                                 enum esp_replay_result result) {
     struct sa_tally *tally = &sa->tallies[worker->index];
 
     switch (result) {
@@ -194,21 +195,21 @@ static void note_source(const struct unwrapping *packet) {
 static inline unsigned read_trailer(struct worker *worker, const struct esp_packet *crypto,
                                     struct unwrapping *out) {
     struct ipsec_sa *sa = out->sa;
-    struct sa_tally *tally = &sa->tallies[worker->index];
+    struct sa_use *use = sa_use(sa, worker->index);
     const uint8_t *payload = crypto->esp + ESP_HEADER + sa->sizes.iv;
     const uint8_t *trailer = payload + crypto->length - ESP_TRAILER;
     unsigned pad = trailer[0];
 
     if (unlikely(pad + ESP_TRAILER > crypto->length ||
                  (pad > 0 && memcmp(trailer - pad, esp_padding, pad) != 0))) {
-        tally->malformed++;
+        sa->tallies[worker->index].malformed++;
         return ESP_OPEN_PADDING;
     }
     out->payload = out->at + ESP_HEADER + sa->sizes.iv;
     out->length = crypto->length - ESP_TRAILER - pad;
     out->next_header = trailer[1];
-    tally->packets++;
-    tally->bytes += out->length;
+    use->packets++;
+    use->bytes += out->length;
     return ESP_OPEN_REASONS;
 }
 
@@ -503,7 +504,7 @@ void esp_open(struct worker *worker, struct burst *burst, struct esp_opening *op
         if (likely(packet->reason == ESP_OPEN_REASONS && !packet->chained))
             packet->reason = read_trailer(worker, &batch.crypto[i], packet);
         if (likely(packet->reason == ESP_OPEN_REASONS)) {
-            packet->sa->tallies[worker->index].last_used = clock;
+            sa_use(packet->sa, worker->index)->last_used = clock;
             opening->sequence[packet->index] = batch.crypto[i].sequence;
             if (unlikely(packet->sa->flags & SA_ANY_SOURCE))
                 note_source(packet);
@@ -513,73 +514,116 @@ void esp_open(struct worker *worker, struct burst *burst, struct esp_opening *op
     drop_refused(worker, burst, opening, &batch, drops);
 }
 
-/* --- the usual burst --- */
+/* --- usual packets --- */
 
-/* Those that the window lets through, ready to be decrypted. Returns their number. */
-static unsigned check_usual(struct worker *worker, struct burst *burst, unsigned packets,
-                            struct ipsec_sa *sa, struct esp_packet *crypto, uint8_t *index,
-                            const struct drop_group *drops) {
-    const unsigned around = ESP_AT_USUAL + ESP_HEADER + sa->sizes.iv + sa->sizes.icv;
-    const bool locked = lock(sa);
-    unsigned kept = 0;
+/* What is left of them, at the places they have in the burst. */
+struct usual {
+    unsigned count;
+    uint8_t index[BURST_MAX];
+    struct esp_packet crypto[BURST_MAX];
+};
 
-    for (unsigned i = 0; i < packets; i++) {
-        const struct rte_mbuf *mbuf = burst->packets[i];
-        uint8_t *esp = rte_pktmbuf_mtod_offset(mbuf, uint8_t *, ESP_AT_USUAL);
-        uint64_t sequence = esp_replay_sequence(&sa->replay, rte_be_to_cpu_32(load32(esp + 4)));
-        enum esp_replay_result result = esp_replay_check(&sa->replay, sequence);
+/* In what follows `one` is the association of all of them, or NULL. */
+#define INLINE static inline __attribute__((always_inline))
 
-        if (unlikely(!locked || result != ESP_REPLAY_NEW)) {
-            unsigned reason = locked ? refuse(worker, sa, result) : (unsigned)ESP_OPEN_BUSY;
-
-            ipsec_audit_esp(worker, drops, reason, burst->packets[i], ESP_AT_USUAL);
-            burst_drop(worker, burst, i, drops, reason);
-            continue;
-        }
-        crypto[kept] = (struct esp_packet){
-            .key = sa->key, .esp = esp, .length = mbuf->data_len - around, .sequence = sequence};
-        index[kept++] = (uint8_t)i;
-    }
-    if (likely(locked))
-        unlock(sa);
-    return kept;
+INLINE struct ipsec_sa *sa_of(struct ipsec_sa *one, const struct esp_opening *opening, unsigned i) {
+    return one ? one : opening->sa[i];
 }
 
-/* The numbers of those whose check value is right. The others end, and leave the list. */
-static unsigned accept_usual(struct worker *worker, struct burst *burst, unsigned packets,
-                             struct ipsec_sa *sa, struct esp_packet *crypto, uint8_t *index,
-                             const struct drop_group *drops) {
-    const bool locked = lock(sa);
+static __rte_cold __rte_noinline void drop_usual(struct worker *worker, struct burst *burst,
+                                                 unsigned i, unsigned at,
+                                                 const struct drop_group *drops, unsigned reason) {
+    ipsec_audit_esp(worker, drops, reason, burst->packets[i], at);
+    burst_drop(worker, burst, i, drops, reason);
+}
+
+/* Those that the window lets through are left, ready to be decrypted. All of one association are
+ * the first ones of the burst. */
+INLINE void check_usual(struct worker *worker, struct burst *burst, struct ipsec_sa *one,
+                        struct esp_shape shape, const struct esp_opening *opening,
+                        const struct drop_group *drops, struct usual *usual) {
+    bool locked = one && lock(one);
     unsigned kept = 0;
 
-    for (unsigned i = 0; i < packets; i++) {
-        unsigned reason = ESP_OPEN_REASONS;
+    for (unsigned n = 0; n < usual->count; n++) {
+        const unsigned i = one ? n : usual->index[n];
+        struct ipsec_sa *sa = sa_of(one, opening, i);
+        const struct rte_mbuf *mbuf = burst->packets[i];
+        enum esp_replay_result result;
+        uint64_t sequence;
+        uint8_t *esp;
 
-        if (unlikely(crypto[i].failed)) {
-            sa->tallies[worker->index].failed++;
-            reason = ESP_OPEN_INTEGRITY;
-        } else if (unlikely(!locked)) {
-            reason = ESP_OPEN_BUSY;
-        } else {
-            enum esp_replay_result result = esp_replay_accept(&sa->replay, crypto[i].sequence);
-
-            if (unlikely(result != ESP_REPLAY_NEW))
-                reason = refuse(worker, sa, result);
+        if (!one) {
+            shape = esp_shape_of(sa);
+            locked = lock(sa);
         }
-        if (unlikely(reason != ESP_OPEN_REASONS)) {
-            ipsec_audit_esp(worker, drops, reason, burst->packets[index[i]], ESP_AT_USUAL);
-            burst_drop(worker, burst, index[i], drops, reason);
+        esp = rte_pktmbuf_mtod_offset(mbuf, uint8_t *, shape.at);
+        sequence = esp_replay_sequence(&sa->replay, rte_be_to_cpu_32(load32(esp + 4)));
+        result = esp_replay_check(&sa->replay, sequence);
+        if (!one && likely(locked))
+            unlock(sa);
+        if (unlikely(!locked || result != ESP_REPLAY_NEW)) {
+            drop_usual(worker, burst, i, shape.at, drops,
+                       locked ? refuse(worker, sa, result) : (unsigned)ESP_OPEN_BUSY);
             continue;
         }
-        if (unlikely(kept != i)) {
-            crypto[kept] = crypto[i];
-            index[kept] = index[i];
+        usual->crypto[kept] = (struct esp_packet){.key = sa->key,
+                                                  .esp = esp,
+                                                  .length = mbuf->data_len - shape.around,
+                                                  .sequence = sequence};
+        usual->index[kept++] = (uint8_t)i;
+    }
+    if (one && likely(locked))
+        unlock(one);
+    usual->count = kept;
+}
+
+/* ESP_OPEN_REASONS: the number counts. */
+INLINE unsigned accept_one(struct worker *worker, struct ipsec_sa *sa, bool locked,
+                           const struct esp_packet *crypto) {
+    enum esp_replay_result result;
+
+    if (unlikely(crypto->failed)) {
+        sa->tallies[worker->index].failed++;
+        return ESP_OPEN_INTEGRITY;
+    }
+    if (unlikely(!locked))
+        return ESP_OPEN_BUSY;
+    result = esp_replay_accept(&sa->replay, crypto->sequence);
+    return likely(result == ESP_REPLAY_NEW) ? (unsigned)ESP_OPEN_REASONS
+                                            : refuse(worker, sa, result);
+}
+
+/* Those whose check value is right are left. */
+INLINE void accept_usual(struct worker *worker, struct burst *burst, struct ipsec_sa *one,
+                         const struct esp_opening *opening, const struct drop_group *drops,
+                         struct usual *usual) {
+    bool locked = one && lock(one);
+    unsigned kept = 0;
+
+    for (unsigned n = 0; n < usual->count; n++) {
+        const unsigned i = usual->index[n];
+        struct ipsec_sa *sa = sa_of(one, opening, i);
+        unsigned reason;
+
+        if (!one)
+            locked = lock(sa);
+        reason = accept_one(worker, sa, locked, &usual->crypto[n]);
+        if (!one && likely(locked))
+            unlock(sa);
+        if (unlikely(reason != ESP_OPEN_REASONS)) {
+            drop_usual(worker, burst, i, esp_shape_of(sa).at, drops, reason);
+            continue;
+        }
+        if (unlikely(kept != n)) {
+            usual->crypto[kept] = usual->crypto[n];
+            usual->index[kept] = (uint8_t)i;
         }
         kept++;
     }
-    if (likely(locked))
-        unlock(sa);
-    return kept;
+    if (one && likely(locked))
+        unlock(one);
+    usual->count = kept;
 }
 
 /* 1, 2, 3, ... for so many octets, at most four, before the trailer. */
@@ -592,13 +636,13 @@ static inline bool padding_is_right(const uint8_t *trailer, unsigned pad) {
 /* Little padding, a packet of IPv4 inside, no congestion outside: the frame is cut to it. Returns
  * its length; 0 for all others, to which nothing is done. */
 static inline unsigned cut_usual(struct rte_mbuf *mbuf, const struct esp_packet *crypto,
-                                 unsigned iv) {
+                                 struct esp_shape shape) {
     enum { PADDING = 4 };
     const uint16_t type = RTE_BE16(RTE_ETHER_TYPE_IPV4);
-    const uint8_t *payload = crypto->esp + ESP_HEADER + iv;
+    const uint8_t *payload = crypto->esp + (shape.payload - shape.at);
     const uint8_t *trailer = payload + crypto->length - ESP_TRAILER;
     const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
-    const unsigned pad = trailer[0], front = ESP_AT_USUAL + ESP_HEADER + iv - ETHER_HEADER;
+    const unsigned pad = trailer[0], front = shape.payload - ETHER_HEADER;
     unsigned length = crypto->length - ESP_TRAILER - pad;
 
     if (unlikely(trailer[1] != IPPROTO_IPIP || pad > PADDING ||
@@ -611,47 +655,97 @@ static inline unsigned cut_usual(struct rte_mbuf *mbuf, const struct esp_packet 
     return length;
 }
 
-void esp_open_usual(struct worker *worker, struct burst *burst, unsigned packets,
-                    struct ipsec_sa *sa, struct esp_opening *opening,
-                    const struct drop_group *drops) {
-    struct sa_tally *tally = &sa->tallies[worker->index];
-    const uint16_t interface = packet_meta(burst->packets[0])->in_interface;
-    struct esp_packet crypto[BURST_MAX];
-    uint64_t bytes = 0, opened = 0;
-    uint8_t index[BURST_MAX];
-    unsigned count;
+/* The others. Their length is counted here. False: it ends. */
+static __rte_cold __rte_noinline bool unwrap_unusual(struct worker *worker, struct burst *burst,
+                                                     unsigned i, struct ipsec_sa *sa,
+                                                     const struct esp_packet *crypto,
+                                                     struct esp_opening *opening,
+                                                     const struct drop_group *drops) {
+    struct unwrapping packet = {
+        .mbuf = burst->packets[i], .sa = sa, .at = esp_shape_of(sa).at, .index = (uint8_t)i};
 
-    count = check_usual(worker, burst, packets, sa, crypto, index, drops);
-    esp_decrypt(ipsec_workers[worker->index].engine, crypto, count);
-    count = accept_usual(worker, burst, count, sa, crypto, index, drops);
-    opening->mask = 0;
-    for (unsigned n = 0; n < count; n++) {
-        const unsigned i = index[n];
-        const unsigned length = cut_usual(burst->packets[i], &crypto[n], sa->sizes.iv);
-        struct unwrapping packet;
+    packet.reason = read_trailer(worker, crypto, &packet);
+    if (packet.reason == ESP_OPEN_REASONS)
+        packet.reason = unwrap(worker, burst, i, &packet, opening);
+    if (packet.reason != ESP_OPEN_REASONS)
+        drop_usual(worker, burst, i, packet.at, drops, packet.reason);
+    return packet.reason == ESP_OPEN_REASONS;
+}
 
-        opening->mask |= UINT64_C(1) << i;
-        opening->sa[i] = sa;
-        opening->sequence[i] = crypto[n].sequence;
-        if (likely(length > 0)) {
-            bytes += length;
-            opened++;
-            note_inner(parse_inner(worker, burst, i, false, interface), tally, opening, i, false);
-            continue;
-        }
-        packet = (struct unwrapping){
-            .mbuf = burst->packets[i], .sa = sa, .at = ESP_AT_USUAL, .index = (uint8_t)i};
-        packet.reason = read_trailer(worker, &crypto[n], &packet);
-        if (packet.reason == ESP_OPEN_REASONS)
-            packet.reason = unwrap(worker, burst, i, &packet, opening);
-        if (packet.reason != ESP_OPEN_REASONS) {
-            opening->mask &= ~(UINT64_C(1) << i);
-            ipsec_audit_esp(worker, drops, packet.reason, packet.mbuf, packet.at);
-            burst_drop(worker, burst, i, drops, packet.reason);
-        }
+/* In numbers of packets and octets. */
+struct opened {
+    uint64_t packets, bytes;
+};
+
+static inline void count_opened(struct worker *worker, struct ipsec_sa *sa, struct opened opened) {
+    struct sa_use *use = sa_use(sa, worker->index);
+
+    use->packets += opened.packets;
+    use->bytes += opened.bytes;
+    use->last_used = atomic_load_explicit(&ipsec_clock, memory_order_relaxed);
+}
+
+/* Cut to what was inside, which is looked at in turn. Returns its length; 0: it was not usual, is
+ * counted, and may have ended. */
+INLINE unsigned unwrap_usual(struct worker *worker, struct burst *burst, unsigned i,
+                             struct ipsec_sa *sa, struct esp_shape shape,
+                             const struct esp_packet *crypto, struct esp_opening *opening,
+                             const struct drop_group *drops) {
+    unsigned length = 0;
+
+    opening->mask |= UINT64_C(1) << i;
+    opening->sa[i] = sa;
+    opening->sequence[i] = crypto->sequence;
+    if (likely(atomic_load_explicit(&sa->interface, memory_order_relaxed) == 0))
+        length = cut_usual(burst->packets[i], crypto, shape);
+    if (likely(length > 0))
+        note_inner(
+            parse_inner(worker, burst, i, false, packet_meta(burst->packets[i])->in_interface),
+            &sa->tallies[worker->index], opening, i, false);
+    else if (!unwrap_unusual(worker, burst, i, sa, crypto, opening, drops))
+        opening->mask &= ~(UINT64_C(1) << i);
+    return length;
+}
+
+INLINE void open_usual(struct worker *worker, struct burst *burst, struct ipsec_sa *one,
+                       struct usual *usual, struct esp_opening *opening,
+                       const struct drop_group *drops) {
+    const struct esp_shape of_one = one ? esp_shape_of(one) : (struct esp_shape){0};
+    struct opened all = {0};
+
+    check_usual(worker, burst, one, of_one, opening, drops, usual);
+    esp_decrypt(ipsec_workers[worker->index].engine, usual->crypto, usual->count);
+    accept_usual(worker, burst, one, opening, drops, usual);
+    for (unsigned n = 0; n < usual->count; n++) {
+        const unsigned i = usual->index[n];
+        struct ipsec_sa *sa = sa_of(one, opening, i);
+        const unsigned length = unwrap_usual(worker, burst, i, sa, one ? of_one : esp_shape_of(sa),
+                                             &usual->crypto[n], opening, drops);
+
+        all.packets += length > 0;
+        all.bytes += length;
+        if (!one)
+            count_opened(worker, sa, (struct opened){length > 0, length});
     }
-    tally->packets += opened;
-    tally->bytes += bytes;
-    if (count > 0)
-        tally->last_used = atomic_load_explicit(&ipsec_clock, memory_order_relaxed);
+    if (one && usual->count > 0)
+        count_opened(worker, one, all);
+}
+
+void esp_open_usual(struct worker *worker, struct burst *burst, uint64_t mask,
+                    struct esp_opening *opening, const struct drop_group *drops) {
+    struct usual usual;
+    unsigned i;
+
+    usual.count = 0;
+    BURST_FOREACH (i, mask)
+        usual.index[usual.count++] = (uint8_t)i;
+    open_usual(worker, burst, NULL, &usual, opening, drops);
+}
+
+void esp_open_run(struct worker *worker, struct burst *burst, unsigned packets, struct ipsec_sa *sa,
+                  struct esp_opening *opening, const struct drop_group *drops) {
+    struct usual usual;
+
+    usual.count = packets;
+    open_usual(worker, burst, sa, &usual, opening, drops);
 }

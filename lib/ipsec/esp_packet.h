@@ -58,23 +58,51 @@ struct esp_opening {
 void esp_open(struct worker *worker, struct burst *burst, struct esp_opening *opening,
               const struct drop_group *drops);
 
-/* Where the ESP header of a plain packet of IPv4 is. */
-enum { ESP_AT_USUAL = 14 + 20 };
-
-/* Has the packet the length of ESP for the association? In one buffer, from ESP_AT_USUAL on. */
-static inline bool esp_open_is_usual(const struct ipsec_sa *sa, const struct rte_mbuf *mbuf) {
-    const unsigned around = ESP_HEADER + sa->sizes.iv + sa->sizes.icv;
-    const unsigned length = mbuf->data_len - ESP_AT_USUAL - around;
-
-    return likely(mbuf->data_len >= ESP_AT_USUAL + around + ESP_TRAILER &&
-                  (length & (sa->sizes.align - 1u)) == 0);
+/* Is it a tunnel over IPv4? */
+static inline bool esp_open_is_usual_sa(const struct ipsec_sa *sa) {
+    return likely(!(sa->flags & (SA_IPV6 | SA_TRANSPORT)));
 }
 
-/* The same for what most bursts are: `packets` plain packets of IPv4 from the first on, all for one
- * association of plain ESP in a tunnel over IPv4 and from its source, of usual length. */
-void esp_open_usual(struct worker *worker, struct burst *burst, unsigned packets,
-                    struct ipsec_sa *sa, struct esp_opening *opening,
-                    const struct drop_group *drops);
+/* Where things are in packets of such an association that have a plain header of IPv4. */
+struct esp_shape {
+    unsigned at, payload; /* of the ESP header, and what was encrypted */
+    unsigned around;      /* octets that were not encrypted */
+    unsigned align;
+};
+
+static inline struct esp_shape esp_shape_of(const struct ipsec_sa *sa) {
+    const unsigned at = ETHER_HEADER + sa->outer, payload = at + ESP_HEADER + sa->sizes.iv;
+
+    return (struct esp_shape){at, payload, payload + sa->sizes.icv, sa->sizes.align};
+}
+
+/* Does it come from where the association says? With a plain header of IPv4. */
+static inline bool esp_open_is_from(const struct ipsec_sa *sa, const struct rte_mbuf *mbuf) {
+    enum { SOURCE = 12 };
+    const uint8_t *ip =
+        rte_pktmbuf_mtod_offset((struct rte_mbuf *)(uintptr_t)mbuf, const uint8_t *, ETHER_HEADER);
+
+    return likely(load32(ip + SOURCE) == load32(sa->header + SOURCE)) &&
+           (!(sa->flags & SA_UDP) ||
+            likely(load32(ip + IPV4_HEADER) == load32(sa->header + IPV4_HEADER)));
+}
+
+/* Has the packet, in one buffer, such a length? */
+static inline bool esp_open_fits(const struct esp_shape *shape, const struct rte_mbuf *mbuf) {
+    const unsigned length = mbuf->data_len - shape->around;
+
+    return likely(mbuf->data_len >= shape->around + ESP_TRAILER &&
+                  (length & (shape->align - 1u)) == 0);
+}
+
+/* The same for packets that are usual by all of these, each in its association of opening->sa. They
+ * are added to opening->mask if they go on. */
+void esp_open_usual(struct worker *worker, struct burst *burst, uint64_t usual,
+                    struct esp_opening *opening, const struct drop_group *drops);
+
+/* As many from the first on, all of one association; opening->sa does not have to have it yet. */
+void esp_open_run(struct worker *worker, struct burst *burst, unsigned packets, struct ipsec_sa *sa,
+                  struct esp_opening *opening, const struct drop_group *drops);
 
 /* --- into ESP --- */
 
@@ -107,11 +135,9 @@ enum { ESP_PADDED_AT_ONCE = 16 };
 
 /* Is it a tunnel over IPv4, with more numbers left than all workers can take at once? */
 static inline bool esp_seal_is_usual_sa(const struct ipsec_sa *sa) {
-    const struct sa_tally *numbers = &sa->tallies[0];
-
     return likely(!(sa->flags & (SA_IPV6 | SA_TRANSPORT)) &&
-                  numbers->sequence_last - WORKERS_MAX * ESP_SEAL_MAX >
-                      atomic_load_explicit(&numbers->sequence, memory_order_relaxed));
+                  sa->sequence_last - WORKERS_MAX * ESP_SEAL_MAX >
+                      atomic_load_explicit(&sa->sequence, memory_order_relaxed));
 }
 
 /* Is it a packet of IPv4 in one buffer, with room for such a tunnel? */

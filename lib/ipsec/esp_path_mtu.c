@@ -75,7 +75,7 @@ static bool has_ends(const struct ipsec_sa *sa, const struct quote *quote) {
 
 /* Has a packet with this number been sent, and not long ago? */
 static bool is_recent(const struct ipsec_sa *sa, const struct quote *quote) {
-    uint64_t sent = atomic_load_explicit(&sa->tallies[0].sequence, memory_order_relaxed);
+    uint64_t sent = atomic_load_explicit(&sa->sequence, memory_order_relaxed);
 
     return sent > 0 && (uint32_t)sent - rte_be_to_cpu_32(load32(quote->esp + 4)) < SENT_SINCE_MAX;
 }

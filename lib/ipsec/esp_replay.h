@@ -14,13 +14,17 @@
 enum {
     ESP_REPLAY_MAX = 4096, /* packets */
     ESP_REPLAY_WORD = 64,
-    ESP_REPLAY_WORDS = ESP_REPLAY_MAX / ESP_REPLAY_WORD + 1, /* one more than the window needs */
+    ESP_REPLAY_WORDS = 2 * ESP_REPLAY_MAX / ESP_REPLAY_WORD,
 };
 
 struct esp_replay {
     uint64_t highest; /* authenticated so far */
     uint32_t window;  /* packets; 0: nothing is refused */
     bool esn;
+    /* Words of the ring, less one: a power of two, and at least one word more than the window
+     * needs. So those of a small window stand beside the rest, which counts where there are many.
+     */
+    uint8_t last_word;
     uint64_t seen[ESP_REPLAY_WORDS];
 };
 
@@ -59,8 +63,8 @@ static inline uint64_t esp_replay_bit(uint64_t sequence) {
     return UINT64_C(1) << sequence % ESP_REPLAY_WORD;
 }
 
-static inline unsigned esp_replay_word(uint64_t sequence) {
-    return sequence / ESP_REPLAY_WORD % ESP_REPLAY_WORDS;
+static inline unsigned esp_replay_word(const struct esp_replay *replay, uint64_t sequence) {
+    return sequence / ESP_REPLAY_WORD & replay->last_word;
 }
 
 /* May a packet with this number be new? Changes nothing. */
@@ -74,8 +78,9 @@ static inline enum esp_replay_result esp_replay_check(const struct esp_replay *r
         return ESP_REPLAY_NEW;
     if (replay->highest - sequence >= replay->window)
         return ESP_REPLAY_TOO_OLD;
-    return replay->seen[esp_replay_word(sequence)] & esp_replay_bit(sequence) ? ESP_REPLAY_SEEN
-                                                                              : ESP_REPLAY_NEW;
+    return replay->seen[esp_replay_word(replay, sequence)] & esp_replay_bit(sequence)
+               ? ESP_REPLAY_SEEN
+               : ESP_REPLAY_NEW;
 }
 
 /* The window moves to a higher number: what it comes to is empty. For esp_replay_accept(). */
@@ -89,11 +94,13 @@ static inline enum esp_replay_result esp_replay_accept(struct esp_replay *replay
     if (result != ESP_REPLAY_NEW)
         return result;
     if (sequence > replay->highest) {
-        if (sequence / ESP_REPLAY_WORD == replay->highest / ESP_REPLAY_WORD)
+        if (replay->window == 0 || sequence / ESP_REPLAY_WORD == replay->highest / ESP_REPLAY_WORD)
             replay->highest = sequence;
         else
             esp_replay_advance(replay, sequence);
     }
-    replay->seen[esp_replay_word(sequence)] |= esp_replay_bit(sequence);
+    if (replay->window == 0)
+        return ESP_REPLAY_NEW;
+    replay->seen[esp_replay_word(replay, sequence)] |= esp_replay_bit(sequence);
     return ESP_REPLAY_NEW;
 }

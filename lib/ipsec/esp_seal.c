@@ -235,7 +235,7 @@ static enum esp_seal_reason wrap(struct worker *worker, struct esp_sealing *pack
     uint16_t type = ipv6 ? RTE_BE16(RTE_ETHER_TYPE_IPV6) : RTE_BE16(RTE_ETHER_TYPE_IPV4);
     uint8_t *frame, *esp;
 
-    if (unlikely(sequence > sa->tallies[0].sequence_last))
+    if (unlikely(sequence > sa->sequence_last))
         return ESP_SEAL_SEQUENCE;
     if (unlikely(!measure(mbuf, sa, wrapping)))
         return ESP_SEAL_MODE;
@@ -374,25 +374,24 @@ static void begin_run(struct run *run, struct ipsec_sa *sa, uint32_t next_hop) {
 
 static void count_packets(struct worker *worker, struct ipsec_sa *sa, unsigned packets,
                           uint64_t bytes) {
-    struct sa_tally *tally = &sa->tallies[worker->index];
+    struct sa_use *use = sa_use(sa, worker->index);
 
-    tally->packets += packets;
-    tally->bytes += bytes;
-    tally->last_used = atomic_load_explicit(&ipsec_clock, memory_order_relaxed);
+    use->packets += packets;
+    use->bytes += bytes;
+    use->last_used = atomic_load_explicit(&ipsec_clock, memory_order_relaxed);
 }
 
 /* The number before the first of `packets`. Nothing is taken any more when they are used up, so
  * that the counter itself never comes to its end. */
 static uint64_t take_numbers(struct ipsec_sa *sa, unsigned packets) {
-    struct sa_tally *numbers = &sa->tallies[0];
-    const uint64_t last = atomic_load_explicit(&numbers->sequence, memory_order_relaxed);
+    const uint64_t last = atomic_load_explicit(&sa->sequence, memory_order_relaxed);
 
-    if (unlikely(last >= numbers->sequence_last))
-        return numbers->sequence_last;
+    if (unlikely(last >= sa->sequence_last))
+        return sa->sequence_last;
     if (unlikely(ipsec_shared))
-        return atomic_fetch_add_explicit(&numbers->sequence, packets, memory_order_relaxed);
+        return atomic_fetch_add_explicit(&sa->sequence, packets, memory_order_relaxed);
     /* A worker alone needs no locked instruction, which would wait for all memory before it. */
-    atomic_store_explicit(&numbers->sequence, last + packets, memory_order_relaxed);
+    atomic_store_explicit(&sa->sequence, last + packets, memory_order_relaxed);
     return last;
 }
 
@@ -445,8 +444,8 @@ static unsigned seal_run(struct worker *worker, struct esp_sealing *packets, uns
     esp_key_prefetch(sa->key); /* needed when all are wrapped */
     begin_run(&run, sa, packets[first].next_hop);
     sequence = take_numbers(sa, last - first);
-    usual = !(sa->flags & (SA_IPV6 | SA_TRANSPORT)) &&
-            sequence < sa->tallies[0].sequence_last - (last - first);
+    usual =
+        !(sa->flags & (SA_IPV6 | SA_TRANSPORT)) && sequence < sa->sequence_last - (last - first);
     for (i = first; i < last; i++) {
         struct esp_sealing *packet = &packets[i];
         struct wrapping wrapping = {0};

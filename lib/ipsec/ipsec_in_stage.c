@@ -113,6 +113,10 @@ static inline bool is_looked_at(uint8_t protocol) {
     return protocol < 64 && wanted >> protocol & 1;
 }
 
+static inline bool may_be_esp(uint8_t protocol) {
+    return protocol == IPPROTO_ESP || protocol == IPPROTO_UDP;
+}
+
 /* ESP, or UDP to the port of RFC 3948: where the ESP header is; 0 for all others. */
 static inline unsigned esp_at(struct rte_mbuf *mbuf) {
     enum { UDP_PORT = 4500 };
@@ -134,48 +138,80 @@ static inline unsigned esp_at(struct rte_mbuf *mbuf) {
                : 0;
 }
 
-/* Of many associations each is far away in memory. */
-static void fetch(const struct worker *worker, const struct ipsec_sa *sa) {
-    rte_prefetch0(&sa->lock);
-    rte_prefetch0(&sa->tallies[worker->index]);
-    esp_key_prefetch(sa->key);
+/* The first bytes of the ESP header; 0 where it is not in the first buffer. */
+static inline uint32_t spi_of(struct rte_mbuf *mbuf, unsigned at) {
+    if (unlikely(at + ESP_HEADER > mbuf->data_len ||
+                 packet_meta(mbuf)->flags & PACKET_LATER_FRAGMENT))
+        return 0;
+    return load32(rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, at));
 }
 
-static void find(struct worker *worker, struct burst *burst, struct esp_opening *opening) {
-    struct ipsec_sa *_Atomic *bucket[BURST_MAX];
+static inline struct ipsec_sa *first_of(uint32_t spi) {
+    return atomic_load_explicit(&sa_buckets[IPSEC_IN][sa_bucket(spi)], memory_order_acquire);
+}
+
+/* Among those of a bucket. */
+static inline struct ipsec_sa *find_for(struct ipsec_sa *sa, uint32_t spi,
+                                        const struct packet_meta *meta, const uint8_t *packet) {
+    while (sa && unlikely(sa->spi != spi || !is_for(sa, meta, packet)))
+        sa = atomic_load_explicit(&sa->next, memory_order_acquire);
+    return sa;
+}
+
+/* Which packets are ESP, or may be. */
+static uint64_t find_esp(const struct burst *burst, struct esp_opening *opening) {
+    const uint64_t mask = burst->mask & ~burst->dropped;
+    uint64_t found = 0;
+    unsigned i;
+
+    BURST_FOREACH (i, mask) {
+        struct rte_mbuf *mbuf = burst->packets[i];
+
+        opening->at[i] = (uint16_t)esp_at(mbuf);
+        if (opening->at[i] == 0)
+            continue;
+        found |= UINT64_C(1) << i;
+        opening->spi[i] = spi_of(mbuf, opening->at[i]);
+        rte_prefetch0(&sa_buckets[IPSEC_IN][sa_bucket(opening->spi[i])]);
+    }
+    return found;
+}
+
+/* With many associations everything that belongs to one is far away in memory: each is asked for
+ * two slices before it is needed, ... */
+static void fetch_sas(uint64_t mask, struct esp_opening *opening) {
+    unsigned i;
+
+    BURST_FOREACH (i, mask) {
+        opening->sa[i] = first_of(opening->spi[i]);
+        rte_prefetch0(opening->sa[i]);
+    }
+}
+
+/* ... and the rest of it one slice before. Returns for which packets there is one; those that
+ * should have one and have not end. */
+static uint64_t find_sas(struct worker *worker, struct burst *burst, uint64_t mask,
+                         struct esp_opening *opening) {
     const struct ipsec_sa *fetched = NULL;
     uint64_t found = 0;
     unsigned i;
 
-    BURST_FOREACH (i, opening->mask) {
-        struct rte_mbuf *mbuf = burst->packets[i];
-        uint32_t spi = opening->at[i] + ESP_HEADER > mbuf->data_len ||
-                               packet_meta(mbuf)->flags & PACKET_LATER_FRAGMENT
-                           ? 0
-                           : load32(rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, opening->at[i]));
-
-        opening->spi[i] = spi;
-        bucket[i] = &sa_buckets[IPSEC_IN][sa_bucket(spi)];
-        rte_prefetch0(bucket[i]);
-    }
-    BURST_FOREACH (i, opening->mask) {
-        opening->sa[i] = atomic_load_explicit(bucket[i], memory_order_acquire);
-        rte_prefetch0(opening->sa[i]);
-    }
-    BURST_FOREACH (i, opening->mask) {
+    BURST_FOREACH (i, mask) {
         struct rte_mbuf *mbuf = burst->packets[i];
         const struct packet_meta *meta = packet_meta(mbuf);
-        const uint8_t *packet = packet_l3(mbuf, const uint8_t *);
-        struct ipsec_sa *sa = opening->sa[i];
+        struct ipsec_sa *sa =
+            find_for(opening->sa[i], opening->spi[i], meta, packet_l3(mbuf, const uint8_t *));
 
-        while (sa && (sa->spi != opening->spi[i] || !is_for(sa, meta, packet)))
-            sa = atomic_load_explicit(&sa->next, memory_order_acquire);
         opening->sa[i] = sa;
-        if (sa) {
+        if (likely(sa != NULL)) {
             found |= UINT64_C(1) << i;
-            if (sa != fetched)
-                fetch(worker, sa);
+            if (sa == fetched)
+                continue;
             fetched = sa;
+            rte_prefetch0(&sa->lock);
+            if (unlikely(ipsec_shared))
+                rte_prefetch0(sa_use(sa, worker->index));
+            esp_key_prefetch(sa->key);
         } else if (meta->l4_protocol == IPPROTO_ESP && is_ours(mbuf)) {
             unsigned reason =
                 meta->flags & PACKET_FRAGMENT ? (unsigned)ESP_OPEN_FRAGMENT : IN_UNKNOWN_SPI;
@@ -184,38 +220,79 @@ static void find(struct worker *worker, struct burst *burst, struct esp_opening 
             drop(worker, burst, i, reason);
         }
     }
-    opening->mask = found;
+    return found;
 }
 
-/* What most bursts are: plain packets of IPv4, all for one association of a tunnel. It, or NULL. */
-static struct ipsec_sa *find_usual(struct worker *worker, const struct burst *burst) {
-    enum { ADDRESSES = ETHER_HEADER + 12 };
+/* One buffer, and nothing in front of the ESP header but what usual associations have. */
+static inline bool has_plain_header(struct rte_mbuf *mbuf) {
+    const struct packet_meta *meta = packet_meta(mbuf);
+
+    return likely(!(meta->flags & (PACKET_IPV6 | PACKET_FRAGMENT)) && mbuf->nb_segs == 1 &&
+                  meta->l3_offset == ETHER_HEADER);
+}
+
+/* Sorts packets that have an association. False: one is not usual, but for an association that
+ * others of the burst may be usual packets of, and has to be opened in its turn. */
+static bool sort(const struct burst *burst, uint64_t mask, const struct esp_opening *opening,
+                 uint64_t *usual, uint64_t *others) {
+    unsigned i;
+
+    *usual = *others = 0;
+    BURST_FOREACH (i, mask) {
+        struct rte_mbuf *mbuf = burst->packets[i];
+        const struct ipsec_sa *sa = opening->sa[i];
+        const struct esp_shape shape = esp_shape_of(sa);
+
+        if (unlikely(!esp_open_is_usual_sa(sa))) {
+            *others |= UINT64_C(1) << i;
+            continue;
+        }
+        if (unlikely(!has_plain_header(mbuf) || opening->at[i] != shape.at ||
+                     !esp_open_fits(&shape, mbuf) || !esp_open_is_from(sa, mbuf)))
+            return false;
+        *usual |= UINT64_C(1) << i;
+    }
+    return true;
+}
+
+/* --- one association --- */
+
+/* What most bursts are: plain packets of IPv4, all usual and of one association. It, or NULL. */
+static struct ipsec_sa *find_one(const struct worker *worker, const struct burst *burst) {
+    enum { ADDRESSES = ETHER_HEADER + 12, PORTS = ETHER_HEADER + IPV4_HEADER };
     const unsigned count = (unsigned)__builtin_popcountll(burst->mask);
     struct rte_mbuf *first = burst->packets[0];
-    const uint8_t *frame = rte_pktmbuf_mtod(first, const uint8_t *);
+    struct esp_shape shape;
+    const uint8_t *frame;
     uint64_t addresses;
     struct ipsec_sa *sa;
-    uint32_t spi;
+    uint32_t spi, ports;
+    uint8_t protocol;
+    unsigned at;
 
-    if (worker->burst_kind != BURST_PLAIN_IPV4 || !burst_is_dense(burst) ||
-        packet_meta(first)->l4_protocol != IPPROTO_ESP ||
-        first->data_len < ESP_AT_USUAL + ESP_HEADER)
+    if (worker->burst_kind != BURST_PLAIN_IPV4 || !burst_is_dense(burst))
+        return NULL;
+    protocol = packet_meta(first)->l4_protocol;
+    if (!may_be_esp(protocol))
+        return NULL;
+    at = esp_at(first);
+    if (at == 0)
+        return NULL;
+    frame = rte_pktmbuf_mtod(first, const uint8_t *);
+    spi = spi_of(first, at);
+    sa = find_for(first_of(spi), spi, packet_meta(first), frame + ETHER_HEADER);
+    if (!sa || !esp_open_is_usual_sa(sa) || !esp_open_is_from(sa, first))
         return NULL;
     addresses = load64(frame + ADDRESSES);
-    spi = load32(frame + ESP_AT_USUAL);
-    sa = atomic_load_explicit(&sa_buckets[IPSEC_IN][sa_bucket(spi)], memory_order_acquire);
-    while (sa && (sa->spi != spi || !is_for(sa, packet_meta(first), frame + ETHER_HEADER)))
-        sa = atomic_load_explicit(&sa->next, memory_order_acquire);
-    if (!sa || sa->flags != 0 || load32(sa->source) != (uint32_t)addresses ||
-        atomic_load_explicit(&sa->interface, memory_order_relaxed) != 0)
-        return NULL;
+    ports = load32(frame + PORTS); /* in UDP; else the SPI */
+    shape = esp_shape_of(sa);
     for (unsigned i = 0; i < count; i++) {
         struct rte_mbuf *mbuf = burst->packets[i];
 
         frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
-        if (unlikely(packet_meta(mbuf)->l4_protocol != IPPROTO_ESP ||
-                     !esp_open_is_usual(sa, mbuf) || load64(frame + ADDRESSES) != addresses ||
-                     load32(frame + ESP_AT_USUAL) != spi))
+        if (unlikely(packet_meta(mbuf)->l4_protocol != protocol || !esp_open_fits(&shape, mbuf) ||
+                     load64(frame + ADDRESSES) != addresses || load32(frame + PORTS) != ports ||
+                     load32(frame + at) != spi))
             return NULL;
     }
     return sa;
@@ -318,30 +395,68 @@ static void ipsec_in_turn(struct worker *worker) {
     esp_reassembly_turn(worker, &ipsec_in_stage.drops);
 }
 
+/* Where the slices of a burst are on their way. */
+struct line {
+    uint64_t left;  /* nothing has been done yet */
+    uint64_t asked; /* their associations come from memory */
+    uint64_t found; /* they have one, and the rest of it comes */
+};
+
+static void move(struct worker *worker, struct burst *burst, struct esp_opening *opening,
+                 struct line *line) {
+    line->found = find_sas(worker, burst, line->asked, opening);
+    line->asked = burst_slice(&line->left);
+    fetch_sas(line->asked, opening);
+}
+
+/* All that is left at once. */
+static uint64_t find_rest(struct worker *worker, struct burst *burst, struct esp_opening *opening,
+                          const struct line *line) {
+    fetch_sas(line->left, opening);
+    return line->found | find_sas(worker, burst, line->asked | line->left, opening);
+}
+
+static void open_many(struct worker *worker, struct burst *burst, struct esp_opening *opening) {
+    struct line line = {.left = find_esp(burst, opening)};
+    uint64_t others = 0, slice, usual, rare, opened;
+
+    move(worker, burst, opening, &line);
+    for (move(worker, burst, opening, &line); line.found | line.asked;) {
+        slice = line.found;
+        move(worker, burst, opening, &line);
+        opening->all |= slice;
+        if (unlikely(!sort(burst, slice, opening, &usual, &rare))) {
+            slice |= find_rest(worker, burst, opening, &line);
+            opening->all |= slice;
+            others |= slice;
+            break;
+        }
+        esp_open_usual(worker, burst, usual, opening, &ipsec_in_stage.drops);
+        others |= rare;
+    }
+    if (likely(others == 0))
+        return;
+    opened = opening->mask;
+    opening->mask = others;
+    esp_open(worker, burst, opening, &ipsec_in_stage.drops);
+    opening->mask |= opened;
+}
+
 /* Takes packets out of ESP; `opening` says which were in it. */
 static void open_all(struct worker *worker, struct burst *burst, struct esp_opening *opening) {
-    struct ipsec_sa *sa = find_usual(worker, burst);
-    unsigned i;
+    struct ipsec_sa *sa = find_one(worker, burst);
 
     opening->mask = opening->all = opening->ipv4 = opening->ipv6 = opening->other = 0;
     opening->tunnels = 0;
     if (likely(sa != NULL)) {
         opening->all = burst->mask;
-        esp_open_usual(worker, burst, (unsigned)__builtin_popcountll(burst->mask), sa, opening,
-                       &ipsec_in_stage.drops);
+        esp_open_run(worker, burst, (unsigned)__builtin_popcountll(burst->mask), sa, opening,
+                     &ipsec_in_stage.drops);
         return;
     }
     if (unlikely(worker->burst_kind == BURST_MIXED)) /* no other has fragments */
         esp_reassemble(worker, burst, &ipsec_in_stage.drops);
-    BURST_FOREACH (i, burst->mask & ~burst->dropped) {
-        opening->at[i] = (uint16_t)esp_at(burst->packets[i]);
-        opening->mask |= (uint64_t)(opening->at[i] != 0) << i;
-    }
-    if (opening->mask)
-        find(worker, burst, opening);
-    opening->all = opening->mask;
-    if (opening->mask)
-        esp_open(worker, burst, opening, &ipsec_in_stage.drops);
+    open_many(worker, burst, opening);
 }
 
 static void ipsec_in_run(struct worker *worker, struct burst *burst) {

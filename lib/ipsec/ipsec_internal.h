@@ -16,6 +16,7 @@
 #include "ipsec/esp_replay.h"
 #include "ipsec/ipsec.h"
 #include "ipsec/sa_life.h"
+#include "l3/header.h"
 
 /* --- associations --- */
 
@@ -43,25 +44,27 @@ struct sa_new_source {
     uint16_t port; /* network order */
 };
 
-/* A worker's own, but for the numbers of an outbound association, which stand in the first worker's
- * since that has no use for the rest: packets of many associations wait for memory, so each line of
- * it counts. */
-struct sa_tally {
+/* What every packet counts. */
+struct sa_use {
     uint64_t packets, bytes, last_used;
-    union {
-        struct {
-            uint64_t replayed, too_old, failed, malformed, refused;
-        };
-        struct {
-            _Atomic uint64_t sequence; /* the number sent last */
-            uint64_t sequence_last;    /* the highest number there is */
-        };
-    };
+};
+
+/* A worker's own. */
+struct sa_tally {
+    struct sa_use use; /* if there are several workers: sa_use() */
+    uint64_t replayed, too_old, failed, malformed, refused;
 } __rte_cache_aligned;
 _Static_assert(sizeof(struct sa_tally) == 64, "one cache line");
 
 struct esp_path;
 
+/* What ties associations to policies: what one says, and what the other asks for. */
+struct ipsec_ties {
+    uint32_t if_id;
+    uint32_t request, spi; /* a policy with a request names all of that, else those of the SPI */
+};
+
+/* The first line is all of it that usual packets of tunnels over IPv4 read. */
 struct ipsec_sa {
     const struct esp_key *key;
     uint32_t spi; /* network order */
@@ -75,6 +78,7 @@ struct ipsec_sa {
     _Atomic uint16_t interface;
     _Atomic uint16_t path_mtu; /* outbound; UINT16_MAX = only the next hop's MTU counts */
     uint32_t destination;      /* IPv4: host order */
+    struct ipsec_ties ties;
     /* The outer header, but for lengths, id, traffic class and checksum. Its first bytes in tunnel
      * mode are IPv4's or IPv6's. */
     uint8_t header[SA_HEADER_MAX];
@@ -82,8 +86,17 @@ struct ipsec_sa {
     uint8_t source[16];            /* of packets that come in; IPv4: the first four bytes */
     struct ipsec_sa *_Atomic next; /* in the same bucket */
 
-    rte_spinlock_t lock __rte_cache_aligned; /* of the window, held for a few instructions */
-    struct esp_replay replay;
+    /* The next line is what usual packets write. Those of many associations wait for memory, so
+     * each line counts. */
+    struct sa_use alone __rte_cache_aligned; /* of the only worker */
+    rte_spinlock_t lock;                     /* of the window, held for a few instructions */
+    union {
+        struct esp_replay replay; /* inbound */
+        struct {
+            _Atomic uint64_t sequence; /* outbound: the number sent last */
+            uint64_t sequence_last;    /* the highest number there is */
+        };
+    };
     struct sa_new_source new_source;
 
     /* The control thread's. */
@@ -99,6 +112,11 @@ struct ipsec_sa {
 
     struct sa_tally tallies[]; /* one per worker */
 } __rte_cache_aligned;
+_Static_assert(offsetof(struct ipsec_sa, header) + IPV4_HEADER + 4 <= RTE_CACHE_LINE_SIZE,
+               "an IPv4 header and UDP's ports end within the first line");
+_Static_assert(offsetof(struct ipsec_sa, replay.seen[2]) - offsetof(struct ipsec_sa, alone) <=
+                   RTE_CACHE_LINE_SIZE,
+               "so does a window of 64 within the second");
 
 enum { SA_BUCKETS = 1 << 15 };
 extern struct ipsec_sa *_Atomic *sa_buckets[IPSEC_DIRECTIONS];
@@ -110,6 +128,10 @@ static inline uint32_t sa_bucket(uint32_t spi) {
 /* --- policies --- */
 
 extern bool ipsec_shared; /* there are several workers */
+
+static inline struct sa_use *sa_use(struct ipsec_sa *sa, unsigned worker) {
+    return likely(!ipsec_shared) ? &sa->alone : &sa->tallies[worker].use;
+}
 
 struct policy_tally {
     uint64_t packets, without_sa;
@@ -123,6 +145,7 @@ struct ipsec_policy {
     enum ipsec_action action;
     struct ipsec_sa *_Atomic sa; /* outbound: what it protects with now; NULL = none */
     struct policy_tally alone;   /* of the only worker, in a line that it reads anyway */
+    struct ipsec_ties ties;
 
     /* The control thread's. */
     struct ipsec_policy_settings settings;
@@ -142,10 +165,10 @@ static inline struct policy_tally *policy_tally(struct ipsec_policy *policy, uns
 
 /* Is this association one of those that the policy protects with? */
 static inline bool policy_names(const struct ipsec_policy *policy, const struct ipsec_sa *sa) {
-    if (policy->settings.if_id != sa->settings.if_id)
-        return false;
-    return policy->settings.request != 0 ? policy->settings.request == sa->settings.request
-                                         : policy->settings.spi == sa->settings.spi;
+    const struct ipsec_ties *wanted = &policy->ties, *ties = &sa->ties;
+
+    return wanted->if_id == ties->if_id &&
+           (wanted->request != 0 ? wanted->request == ties->request : wanted->spi == ties->spi);
 }
 
 /* Policies are looked up in sets: one per VRF, for what is routed in it, and one per tunnel

@@ -109,16 +109,16 @@ static void fetch(struct worker *worker, struct ipsec_policy *const *policy, uin
     unsigned i;
 
     BURST_FOREACH (i, mask) {
-        const struct ipsec_sa *sa =
+        struct ipsec_sa *sa =
             policy[i] ? atomic_load_explicit(&policy[i]->sa, memory_order_relaxed) : NULL;
 
         if (!sa)
             continue;
         rte_prefetch0(sa);
-        rte_prefetch0(&sa->tallies[0]);
+        rte_prefetch0(&sa->alone);
         if (unlikely(ipsec_shared)) {
             rte_prefetch0(policy_tally(policy[i], worker->index));
-            rte_prefetch0(&sa->tallies[worker->index]);
+            rte_prefetch0(sa_use(sa, worker->index));
         }
     }
 }
@@ -568,15 +568,6 @@ static bool route_usual(struct usual *usual) {
     return true;
 }
 
-static uint64_t take_slice(uint64_t *left) {
-    enum { SLICE = 8 };
-    const uint64_t slice =
-        *left ? *left & ((UINT64_C(1) << SLICE) - 1) << __builtin_ctzll(*left) : 0;
-
-    *left &= ~slice;
-    return slice;
-}
-
 static void seal_slice(struct worker *worker, uint64_t tunnels, struct ipsec_policy *const *policy,
                        const struct usual *usual) {
     for (unsigned n = 0; n < usual->count; n++) {
@@ -598,12 +589,12 @@ static void seal_slice(struct worker *worker, uint64_t tunnels, struct ipsec_pol
  * slices. */
 static uint64_t seal_many(struct worker *worker, const struct burst *burst, uint64_t mask,
                           uint64_t tunnels, struct ipsec_policy *const *policy) {
-    uint64_t left = mask, slice, ahead = take_slice(&left), done = 0;
+    uint64_t left = mask, slice, ahead = burst_slice(&left), done = 0;
     struct usual usual;
 
     fetch(worker, policy, ahead);
     while ((slice = ahead) != 0) {
-        ahead = take_slice(&left);
+        ahead = burst_slice(&left);
         fetch(worker, policy, ahead);
         find_usual(burst, slice, policy, &usual);
         if (usual.count == 0)

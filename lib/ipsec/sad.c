@@ -150,6 +150,7 @@ struct ipsec_sa *sa_create(const struct ipsec_sa_settings *settings) {
     explicit_bzero(sa->settings.key, sizeof(sa->settings.key));
     explicit_bzero(sa->settings.auth_key, sizeof(sa->settings.auth_key));
     sa->spi = rte_cpu_to_be_32(settings->spi);
+    sa->ties = (struct ipsec_ties){settings->if_id, settings->request, settings->spi};
     sa->vrf = settings->vrf;
     sa->flags = (uint8_t)((settings->destination.family == AF_INET6 ? SA_IPV6 : 0) |
                           (settings->destination_port != 0 ? SA_UDP : 0) |
@@ -165,12 +166,13 @@ struct ipsec_sa *sa_create(const struct ipsec_sa_settings *settings) {
     make_header(sa);
     if (settings->direction == IPSEC_OUT) {
         /* Short of the end by more than all workers can take at once. */
-        sa->tallies[0].sequence_last = settings->esn ? UINT64_MAX - UINT16_MAX : UINT32_MAX;
-        atomic_init(&sa->tallies[0].sequence, settings->sequence);
+        sa->sequence_last = settings->esn ? UINT64_MAX - UINT16_MAX : UINT32_MAX;
+        atomic_init(&sa->sequence, settings->sequence);
+    } else {
+        esp_replay_init(&sa->replay, settings->replay_window, settings->esn, settings->sequence);
     }
     atomic_init(&sa->path_mtu, ESP_PATH_MTU_UNKNOWN);
     rte_spinlock_init(&sa->lock);
-    esp_replay_init(&sa->replay, settings->replay_window, settings->esn, settings->sequence);
     return sa;
 }
 
@@ -408,8 +410,8 @@ uint64_t ipsec_sa_created(const struct ipsec_sa *sa) {
 
 uint64_t ipsec_sa_sequence(const struct ipsec_sa *sa) {
     return sa->settings.direction == IPSEC_OUT
-               ? RTE_MIN(atomic_load_explicit(&sa->tallies[0].sequence, memory_order_relaxed),
-                         sa->tallies[0].sequence_last)
+               ? RTE_MIN(atomic_load_explicit(&sa->sequence, memory_order_relaxed),
+                         sa->sequence_last)
                : __atomic_load_n(&sa->replay.highest, __ATOMIC_RELAXED);
 }
 
@@ -438,13 +440,12 @@ void ipsec_sa_counters(const struct ipsec_sa *sa, struct ipsec_sa_counters *out)
     *out = (struct ipsec_sa_counters){0};
     for (unsigned i = 0; i < workers_count(); i++) {
         const struct sa_tally *tally = &sa->tallies[i];
+        const struct sa_use *use = sa_use((struct ipsec_sa *)(uintptr_t)sa, i);
 
-        add_up(&out->packets, &tally->packets);
-        add_up(&out->bytes, &tally->bytes);
+        add_up(&out->packets, &use->packets);
+        add_up(&out->bytes, &use->bytes);
         out->last_used =
-            RTE_MAX(out->last_used, __atomic_load_n(&tally->last_used, __ATOMIC_RELAXED));
-        if (sa->settings.direction == IPSEC_OUT)
-            continue;
+            RTE_MAX(out->last_used, __atomic_load_n(&use->last_used, __ATOMIC_RELAXED));
         add_up(&out->replayed, &tally->replayed);
         add_up(&out->too_old, &tally->too_old);
         add_up(&out->failed, &tally->failed);

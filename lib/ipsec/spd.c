@@ -147,7 +147,7 @@ static void choose(struct ipsec_policy *policy) {
 
 void ipsec_policy_prefer(struct ipsec_policy *policy, uint32_t spi) {
     remove_name(policy);
-    policy->settings.spi = spi;
+    policy->settings.spi = policy->ties.spi = spi;
     enter_name(policy);
     choose(policy);
 }
@@ -161,6 +161,7 @@ struct ipsec_policy *policy_create(const struct ipsec_policy_settings *settings)
         return NULL;
     policy->settings = *settings;
     policy->action = settings->action;
+    policy->ties = (struct ipsec_ties){settings->if_id, settings->request, settings->spi};
     return policy;
 }
 

@@ -1036,8 +1036,7 @@ CASE(many_associations_in_one_burst) {
         }
     }
     expect_nothing(ANYWHERE);
-    expect_drop("ipsec_out.discarded", discarded);
-    expect_drop("ipsec_out.no_sa", without);
+    expect_drops({"ipsec_out.discarded", discarded}, {"ipsec_out.no_sa", without});
     for (const struct ipsec_sa *sa = ipsec_sa_next(NULL); sa; sa = ipsec_sa_next(sa)) {
         struct ipsec_sa_counters counters;
 

@@ -784,4 +784,182 @@ CASE(one_of_a_burst_has_no_policy) {
     expect_drop("ipsec_in.no_policy", 1);
 }
 
+/* --- many associations --- */
+
+enum { MANY = 24 };
+
+/* Every association has a network of its own. Some are in UDP, some over IPv6, some have extended
+ * numbers or another algorithm. */
+static struct esp_sa one_of_many(unsigned n) {
+    struct esp_sa sa = n % 8 == 5 ? in6 : in4;
+
+    if (n % 8 == 3)
+        sa = (struct esp_sa){.source = PEER, .destination = ROUTER, CBC};
+    sa.spi = SPI_IN + n;
+    sa.esn = n % 8 == 6;
+    if (n % 8 == 1) {
+        sa.source_port = 31234;
+        sa.destination_port = 4500;
+    }
+    return sa;
+}
+
+static const char *many(void) {
+    const char *sas = "", *policies = "";
+
+    for (unsigned n = 0; n < MANY; n++) {
+        struct esp_sa sa = one_of_many(n);
+
+        sas = text("%s%s%s", sas, n ? "," : "", sa_json(&sa, "in", ", 'replay_window': 64"));
+        policies = text("%s%s{'direction': 'in', 'source': '10.9.%u.0/24', 'action': 'protect',"
+                        " 'spi': %u}",
+                        policies, n ? "," : "", n, sa.spi);
+    }
+    return with_sas(sas, policies);
+}
+
+static struct frame *from_many(unsigned n, unsigned size) {
+    return udp4(.source = text("10.9.%u.1:2", n), .destination = INSIDE ":1", .size = size);
+}
+
+enum kind { GOOD, CLEAR, REPLAYED, FORGED, STRANGE, LIAR, SHORT, CHAINED, KINDS };
+static const char *const names[KINDS] = {
+    [REPLAYED] = "ipsec_in.replayed",   [FORGED] = "ipsec_in.integrity",
+    [STRANGE] = "ipsec_in.unknown_spi", [LIAR] = "ipsec_in.wrong_source",
+    [SHORT] = "ipsec_in.truncated",
+};
+
+/* What is wrong with packet i of a round: in some rounds nothing. */
+static enum kind kind_of(unsigned round, unsigned i) {
+    static const enum kind kinds[][7] = {
+        {GOOD, GOOD, GOOD, GOOD, GOOD, GOOD, GOOD},
+        {GOOD, REPLAYED, GOOD, GOOD, FORGED, GOOD, GOOD},
+        {GOOD, GOOD, CLEAR, GOOD, GOOD, GOOD, STRANGE},
+        {LIAR, GOOD, GOOD, GOOD, CHAINED, GOOD, SHORT},
+    };
+
+    return kinds[round % 4][i % 7];
+}
+
+static void inject_of(enum kind kind, const struct esp_sa *sa, const struct frame *packet,
+                      unsigned sequence) {
+    struct esp_sa other = *sa;
+
+    switch (kind) {
+    case CLEAR:
+        inject(WAN, packet);
+        break;
+    case FORGED:
+        inject(WAN, flipped(esp(sa, packet, .sequence = sequence),
+                            (esp_offset(sa) + 8 + 16 + 10) * 8 + 3));
+        break;
+    case STRANGE:
+        other.spi = 0x7777;
+        inject(WAN, esp(&other, packet));
+        break;
+    case LIAR:
+        other.source = sa->source[0] == '2' && strchr(sa->source, ':') ? OUTSIDE6 : OUTSIDE;
+        inject(WAN, esp(&other, packet, .sequence = sequence));
+        break;
+    case SHORT:
+        inject(WAN, esp(sa, packet, .sequence = sequence, .encrypted = (const uint8_t *)"",
+                        .encrypted_length = 0));
+        break;
+    case CHAINED:
+        inject_segments(WAN, esp(sa, packet, .sequence = sequence), 120);
+        break;
+    default:
+        inject(WAN, esp(sa, packet, .sequence = sequence));
+        break;
+    }
+}
+
+/* Whole bursts of many associations, with all kinds of others between them: each packet has the
+ * fate that it would have alone, in the order in which they came. */
+CASE(many_associations_in_one_burst) {
+    enum { ROUNDS = 24, PACKETS = 64 };
+    unsigned sequences[MANY] = {0}, packets = 0, counts[KINDS] = {0}, taken = 0, decided = 0;
+    struct drops drops[KINDS];
+    unsigned dropped = 0;
+
+    start(many());
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        const struct frame *expected[PACKETS];
+        unsigned count = 0;
+
+        for (unsigned i = 0; i < PACKETS; i++) {
+            /* In some rounds runs of one association. */
+            const unsigned n = (round % 3 == 0 ? i / 5 : i * 7 + round) % MANY;
+            enum kind kind = kind_of(round, i);
+            const struct frame *packet = from_many(n, 100 + (i + round) % 200);
+            struct esp_sa sa = one_of_many(n);
+
+            if (kind == CLEAR)
+                packet = udp4(.source = OUTSIDE ":2", .destination = INSIDE ":1", .size = i);
+            /* In UDP an unknown SPI is for whoever listens on that port. */
+            if ((kind == REPLAYED && sequences[n] == 0) || (kind == STRANGE && sa.source_port))
+                kind = GOOD;
+            counts[kind]++;
+            inject_of(kind, &sa, packet, kind == REPLAYED ? sequences[n] : sequences[n] + 1);
+            if (kind == GOOD || kind == CHAINED || kind == CLEAR)
+                expected[count++] = hop(packet);
+            if (kind == GOOD || kind == CHAINED) {
+                sequences[n]++;
+                packets++;
+            }
+        }
+        turn();
+        for (unsigned i = 0; i < count; i++)
+            expect(LAN, expected[i]);
+    }
+    expect_nothing(ANYWHERE);
+    for (enum kind kind = GOOD; kind < KINDS; kind++) {
+        if (names[kind])
+            drops[dropped++] = (struct drops){names[kind], counts[kind]};
+    }
+    expect_drops_at(drops, dropped, __FILE__, __LINE__);
+    for (const struct ipsec_sa *sa = ipsec_sa_next(NULL); sa; sa = ipsec_sa_next(sa)) {
+        struct ipsec_sa_counters counters;
+
+        ipsec_sa_counters(sa, &counters);
+        taken += counters.packets;
+    }
+    for (const struct ipsec_policy *policy = ipsec_policy_next(NULL); policy;
+         policy = ipsec_policy_next(policy)) {
+        struct ipsec_policy_counters counters;
+
+        ipsec_policy_counters(policy, &counters);
+        decided += counters.packets;
+    }
+    require(taken == packets && decided == packets, "%u and %u of %u packets were counted", taken,
+            decided, packets);
+}
+
+/* What is unusual has its turn among the usual packets of its association: late, with a small
+ * window, it would be too old. */
+CASE(unusual_packets_in_their_turn) {
+    struct esp_sa second = in4;
+    unsigned sequence = 0;
+
+    second.spi = SPI_IN + 1;
+    start(with_sas(both(sa_json(&in4, "in", ", 'replay_window': 8"),
+                        sa_json(&second, "in", ", 'replay_window': 8")),
+                   "{'direction': 'in', 'source': '" FAR "', 'action': 'protect', 'spi': 8192},"
+                   "{'direction': 'in', 'source': '10.9.1.1', 'action': 'protect', 'spi': 8193}"));
+    for (unsigned i = 0; i < 32; i++) {
+        const struct frame *packet = esp(&in4, from_far(.size = 100 + i), .sequence = ++sequence);
+
+        if (i == 1)
+            inject_segments(WAN, packet, 80);
+        else
+            inject(WAN, packet);
+        inject(WAN, esp(&second, from_many(1, 100 + i), .sequence = sequence));
+    }
+    for (unsigned i = 0; i < 32; i++) {
+        expect(LAN, hop(from_far(.size = 100 + i)));
+        expect(LAN, hop(from_many(1, 100 + i)));
+    }
+    expect_no_drops();
+}
+
 HARNESS_MAIN()

@@ -25,21 +25,28 @@ def packed(address):
     return bytes(int(part) for part in address.split("."))
 
 
+def tunnel_of(i):
+    """The address that tunnel i leads to."""
+    return f"172.{16 + (i >> 16)}.{i >> 8 & 255}.{i & 255}"
+
+
 def clear(size, flows=FLOWS, tunnels=1):
     """Flow i is for tunnel i % tunnels."""
     for i in range(flows):
         tunnel = i % tunnels
-        yield udp4(packed(f"10.0.{i >> 8 & 255}.{i & 255}"), packed(f"172.{16 + (tunnel >> 16)}.{tunnel >> 8 & 255}."
-                   f"{tunnel & 255}"), 1024 + i % 60000, 4096 + i % 16, size)
+        yield udp4(packed(f"10.0.{i >> 8 & 255}.{i & 255}"), packed(tunnel_of(tunnel)), 1024 + i % 60000,
+                   4096 + i % 16, size)
 
 
-def esp(frames, key):
-    """The frames in ESP, by another implementation of AES-GCM."""
-    gcm, salt = AESGCM(key[:-4]), key[-4:]
+def esp(frames, algorithm="aes-gcm-128", tunnels=1):
+    """The frames in ESP, by another implementation of AES-GCM. Frame i is in tunnel i % tunnels."""
     for i, frame in enumerate(frames):
+        spi = SPI + i % tunnels
+        key = key_of(algorithm, spi)
+        gcm, salt = AESGCM(key[:-4]), key[-4:]
         inner = frame[14:14 + struct.unpack("!H", frame[16:18])[0]]
         pad = -(len(inner) + 2) % 4
-        header, iv = struct.pack("!II", SPI, i + 1), struct.pack("!Q", i + 1)
+        header, iv = struct.pack("!II", spi, i + 1), struct.pack("!Q", i + 1)
         payload = inner + bytes(range(1, pad + 1)) + bytes([pad, 4])
         body = header + iv + gcm.encrypt(salt + iv, payload, header)
         ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(body), i & 0xFFFF, 0, 64, 50, 0,
@@ -85,16 +92,16 @@ def config(capture, other, ipsec, extra=None):
 
 def outbound(algorithm="aes-gcm-128", tunnels=1):
     policies = [{"direction": "out", "action": "protect", "spi": SPI + i, "source": "10.0.0.0/16",
-                 "destination": f"172.{16 + (i >> 16)}.{i >> 8 & 255}.{i & 255}/32"} for i in range(tunnels)]
+                 "destination": tunnel_of(i)} for i in range(tunnels)]
     return {"sas": [association("out", algorithm, SPI + i, f"203.0.{113 + (i >> 8)}.{i & 255}" if tunnels > 1
                                 else OUTER_DESTINATION) for i in range(tunnels)],
             "policies": policies}
 
 
-def inbound(algorithm="aes-gcm-128"):
-    return {"sas": [association("in", algorithm)],
-            "policies": [{"direction": "in", "action": "protect", "spi": SPI, "source": "10.0.0.0/16",
-                          "destination": "172.16.0.0/12"}]}
+def inbound(algorithm="aes-gcm-128", tunnels=1):
+    return {"sas": [association("in", algorithm, SPI + i) for i in range(tunnels)],
+            "policies": [{"direction": "in", "action": "protect", "spi": SPI + i, "source": "10.0.0.0/16",
+                          "destination": tunnel_of(i)} for i in range(tunnels)]}
 
 
 def forwarding(bench, made):
@@ -136,7 +143,7 @@ def out(size):
 
 def into(size):
     return lambda bench: against_testpmd(bench, f"AES-GCM-128 in, {size} bytes",
-                                         esp(clear(size), key_of("aes-gcm-128")), inbound())
+                                         esp(clear(size)), inbound())
 
 
 def gcm256(bench):
@@ -151,14 +158,18 @@ def ciphers(bench):
 
 
 def many(bench):
-    frames = list(clear(64, 10_000, 10_000))
-    capture = write_pcap(bench.path / "many.pcap", frames)
-    single = write_pcap(bench.path / "single.pcap", clear(64, 10_000, 1))
     other = one_packet(bench)
-    one, cycles = forwarding(bench, config(capture, other, outbound(tunnels=10_000)))
-    two, _ = forwarding(bench, config(single, other, outbound()))
-    paired("10,000 associations / one, 64 bytes, 10,000 flows", one, two)
-    print("cycles per packet: " + ", ".join(f"{stage} {value:.1f}" for stage, value in cycles.items() if value))
+
+    def of(name, frames, ipsec):
+        return forwarding(bench, config(write_pcap(bench.path / name, frames), other, ipsec))
+
+    for direction, made, wrapped in (("out", outbound, lambda frames, _: frames),
+                                     ("in", inbound, lambda frames, tunnels: esp(frames, tunnels=tunnels))):
+        for tunnels in 64, 10_000:
+            one, cycles = of("many.pcap", wrapped(clear(64, 10_000, tunnels), tunnels), made(tunnels=tunnels))
+            two, _ = of("single.pcap", wrapped(clear(64, 10_000, 1), 1), made())
+            paired(f"{tunnels:,} associations {direction} / one, 64 bytes, 10,000 flows", one, two)
+            print("cycles per packet: " + ", ".join(f"{stage} {value:.1f}" for stage, value in cycles.items() if value))
 
 
 def firewall(bench):

@@ -71,7 +71,7 @@ static void test_without_a_window(void **state) {
 
 /* Numbers that jump about, against all that was accepted before. */
 static void test_against_a_list(void **state) {
-    static const uint32_t windows[] = {1, 64, 100, 1024, 4096};
+    static const uint32_t windows[] = {1, 32, 64, 65, 100, 128, 129, 1024, 4096};
     enum { NUMBERS = 400000 };
     uint8_t *accepted = calloc(NUMBERS, 1);
 
