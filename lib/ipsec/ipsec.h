@@ -170,6 +170,17 @@ const struct ipsec_policy_settings *ipsec_policy_settings(const struct ipsec_pol
 enum ipsec_owner ipsec_policy_owner(const struct ipsec_policy *policy);
 void ipsec_policy_counters(const struct ipsec_policy *policy, struct ipsec_policy_counters *out);
 
+/* A packet by what selectors look at; ports in host order. ICMP, as Linux has it: the type in the
+ * place of the source port, the code in that of the destination port. */
+struct ipsec_flow {
+    struct ip_address source, destination;
+    uint8_t protocol;
+    uint16_t source_port, destination_port;
+};
+/* The last packet that wanted the policy's protection while there was no association. False: there
+ * has been none since the last call. Control thread. */
+bool ipsec_policy_unmet(struct ipsec_policy *policy, struct ipsec_flow *out);
+
 /* Gives the workers the policies as they are now. 0, or -ENOMEM: then they have those of before. */
 int ipsec_publish(void);
 

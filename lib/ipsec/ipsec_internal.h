@@ -137,6 +137,13 @@ struct policy_tally {
     uint64_t packets, without_sa;
 };
 
+/* A packet that found no association. Workers write the last one, the control thread takes it. */
+enum { UNMET_EMPTY, UNMET_TAKEN, UNMET_FULL };
+struct policy_unmet {
+    _Atomic uint8_t state;
+    struct firewall_packet packet;
+};
+
 struct policy_tally_line {
     struct policy_tally tally;
 } __rte_cache_aligned;
@@ -155,6 +162,7 @@ struct ipsec_policy {
     unsigned position; /* in the order they decide in */
     struct ipsec_policy *deleted_next;
     LIST_ENTRY(ipsec_policy) named; /* outbound ones that protect, by what they name */
+    struct policy_unmet unmet;
 
     struct policy_tally_line lines[]; /* one per worker, if there are several */
 } __rte_cache_aligned;
@@ -200,6 +208,9 @@ static inline const struct spd *spd_get(enum ipsec_direction direction, uint16_t
  * them. Worker side. */
 bool spd_look_up(struct worker *worker, enum ipsec_direction direction, const struct burst *burst,
                  uint64_t mask, const uint16_t *sets, struct ipsec_policy **out);
+
+/* The packet wants the policy's protection, and there is no association. Worker side. */
+void spd_note_unmet(struct ipsec_policy *policy, struct rte_mbuf *mbuf);
 
 /* Without these there would never be an association, or a neighbour: Neighbour Discovery, groups,
  * and ESP itself pass whatever the policies say. */

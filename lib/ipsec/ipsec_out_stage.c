@@ -153,6 +153,7 @@ static uint64_t decide(struct worker *worker, struct burst *burst, uint64_t mask
                 continue;
             }
             tally->without_sa++;
+            spd_note_unmet(policy[i], mbuf);
             drop(worker, burst, i, OUT_NO_SA);
         }
     }

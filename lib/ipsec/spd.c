@@ -599,6 +599,40 @@ static void describe(struct rte_mbuf *mbuf, struct firewall_packet *out) {
     }
 }
 
+void spd_note_unmet(struct ipsec_policy *policy, struct rte_mbuf *mbuf) {
+    struct policy_unmet *unmet = &policy->unmet;
+
+    /* While another worker writes, or the control thread reads, that one is as good. */
+    if (atomic_exchange_explicit(&unmet->state, UNMET_TAKEN, memory_order_acquire) == UNMET_TAKEN)
+        return;
+    describe(mbuf, &unmet->packet);
+    atomic_store_explicit(&unmet->state, UNMET_FULL, memory_order_release);
+}
+
+bool ipsec_policy_unmet(struct ipsec_policy *policy, struct ipsec_flow *out) {
+    struct policy_unmet *unmet = &policy->unmet;
+    const struct firewall_packet *packet = &unmet->packet;
+    uint8_t expected = UNMET_FULL;
+
+    if (!atomic_compare_exchange_strong_explicit(&unmet->state, &expected, UNMET_TAKEN,
+                                                 memory_order_acquire, memory_order_relaxed))
+        return false;
+    *out = (struct ipsec_flow){
+        .source = packet->ipv6 ? ip6_address(packet->source) : ip4_address(packet->source),
+        .destination =
+            packet->ipv6 ? ip6_address(packet->destination) : ip4_address(packet->destination),
+        .protocol = packet->protocol,
+        .source_port = rte_be_to_cpu_16(packet->source_port),
+        .destination_port = rte_be_to_cpu_16(packet->destination_port),
+    };
+    if (packet->protocol == IPPROTO_ICMP || packet->protocol == IPPROTO_ICMPV6) {
+        out->source_port = out->destination_port >> 8;
+        out->destination_port &= 0xff;
+    }
+    atomic_store_explicit(&unmet->state, UNMET_EMPTY, memory_order_release);
+    return true;
+}
+
 static void classify_by(const struct spd *spd, const struct firewall_ruleset *rules,
                         struct rte_mbuf *const *packets, uint64_t mask,
                         struct flow_of_packet *flows, struct ipsec_policy **out) {

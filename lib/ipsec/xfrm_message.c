@@ -851,16 +851,33 @@ struct nlmsghdr *xfrm_write_mapping(void *buffer, const struct xfrm_sa *sa,
     return message;
 }
 
-/* Linux puts the packet's own addresses into the selector; here nobody has kept a packet, and the
- * policy's say what is wanted as well. */
+/* As Linux does it for a packet: xfrm_state.c, xfrm_init_tempstate(). */
+static void select_flow(const struct ipsec_flow *flow, struct xfrm_selector *out) {
+    const uint8_t family = flow->source.family;
+    const uint8_t bits = (uint8_t)ip_family_bits(family);
+
+    memset(&out->saddr, 0, sizeof(out->saddr));
+    memset(&out->daddr, 0, sizeof(out->daddr));
+    memcpy(&out->saddr, flow->source.bytes, bits / 8u);
+    memcpy(&out->daddr, flow->destination.bytes, bits / 8u);
+    out->prefixlen_s = out->prefixlen_d = bits;
+    out->family = family;
+    out->proto = flow->protocol;
+    out->sport = htons(flow->source_port);
+    out->dport = htons(flow->destination_port);
+    out->sport_mask = out->dport_mask = UINT16_MAX;
+}
+
 struct nlmsghdr *xfrm_write_acquire(void *buffer, const struct xfrm_policy *policy,
-                                    uint32_t sequence) {
+                                    const struct ipsec_flow *flow, uint32_t sequence) {
     struct nlmsghdr *message = begin(buffer, XFRM_MSG_ACQUIRE, NULL);
     struct xfrm_user_acquire acquire = {0};
 
     acquire.id = policy->template.id;
     acquire.saddr = policy->template.saddr;
     acquire.sel = policy->info.sel;
+    if (flow)
+        select_flow(flow, &acquire.sel);
     acquire.policy = policy->info;
     acquire.aalgos = policy->template.aalgos;
     acquire.ealgos = policy->template.ealgos;

@@ -131,9 +131,10 @@ struct nlmsghdr *xfrm_write_expire(void *buffer, const struct xfrm_sa *sa,
  * association says. */
 struct nlmsghdr *xfrm_write_mapping(void *buffer, const struct xfrm_sa *sa,
                                     const struct ip_address *source, uint16_t port);
-/* XFRM_MSG_ACQUIRE: packets match the policy, and there is no association. */
+/* XFRM_MSG_ACQUIRE: packets match the policy, and there is no association. `flow`: one of them,
+ * which IKE names to the peer beside what the policy is about (RFC 7296 section 2.9); or NULL. */
 struct nlmsghdr *xfrm_write_acquire(void *buffer, const struct xfrm_policy *policy,
-                                    uint32_t sequence);
+                                    const struct ipsec_flow *flow, uint32_t sequence);
 /* XFRM_MSG_NEWSADINFO and XFRM_MSG_NEWSPDINFO; policies by their XFRM_POLICY_IN, _OUT, _FWD. */
 struct nlmsghdr *xfrm_write_sad_info(void *buffer, const struct xfrm_reply *reply, uint32_t sas);
 struct nlmsghdr *xfrm_write_spd_info(void *buffer, const struct xfrm_reply *reply,

@@ -316,11 +316,16 @@ const struct xfrm_policy_record *xfrm_spd_find(const struct xfrm_policy_key *key
 /* Packets are told of as long as they come, since the daemon may have given up meanwhile. */
 static void acquire(struct xfrm_policy_record *record, uint64_t without_sa) {
     char buffer[XFRM_MESSAGE_MAX] __attribute__((aligned(16)));
+    struct nlmsghdr *message;
+    struct ipsec_flow flow;
+    bool found;
 
     if (record->acquired != 0 && event_now() - record->acquired < ACQUIRE_MSEC)
         return;
     record->without_sa = without_sa;
-    if (xfrm_notify(XFRMNLGRP_ACQUIRE, xfrm_write_acquire(buffer, &record->policy, ++acquires)))
+    found = ipsec_policy_unmet(record->in_force, &flow);
+    message = xfrm_write_acquire(buffer, &record->policy, found ? &flow : NULL, ++acquires);
+    if (xfrm_notify(XFRMNLGRP_ACQUIRE, message))
         record->acquired = event_now();
 }
 

@@ -403,4 +403,55 @@ CASE(without_udp_or_ike_the_source_is_what_was_agreed) {
     is_dropped(WAN, esp(&udp, from_far(), .sequence = 1), "ipsec_in.wrong_source");
 }
 
+/* --- what IKE is asked for --- */
+
+static bool unmet(const char *source, const char *destination, unsigned protocol,
+                  unsigned source_port, unsigned destination_port) {
+    struct ip_address from, to;
+    struct ipsec_flow flow;
+
+    require(ip_address_parse(source, &from) == 0 && ip_address_parse(destination, &to) == 0,
+            "no addresses");
+    for (struct ipsec_policy *policy = ipsec_policy_next(NULL); policy;
+         policy = ipsec_policy_next(policy)) {
+        if (ipsec_policy_unmet(policy, &flow))
+            return ip_address_compare(&flow.source, &from) == 0 &&
+                   ip_address_compare(&flow.destination, &to) == 0 && flow.protocol == protocol &&
+                   flow.source_port == source_port && flow.destination_port == destination_port;
+    }
+    return false;
+}
+
+static bool nobody_unmet(void) {
+    struct ipsec_flow flow;
+
+    for (struct ipsec_policy *policy = ipsec_policy_next(NULL); policy;
+         policy = ipsec_policy_next(policy)) {
+        if (ipsec_policy_unmet(policy, &flow))
+            return false;
+    }
+    return true;
+}
+
+/* The last packet that found no association, once. */
+CASE(the_packet_without_an_association) {
+    start(with_sas("", "{'direction': 'out', 'destination': '10.9.0.0/16', 'action': 'protect',"
+                       " 'request': 5},"
+                       "{'direction': 'out', 'destination': '2001:db8:9::/48', 'action': 'protect',"
+                       " 'request': 5}"));
+    require(nobody_unmet(), "nothing has been sent");
+    is_dropped(LAN, to_far(), "ipsec_out.no_sa");
+    require(unmet(INSIDE, FAR, 17, 1000, 2000), "UDP");
+    require(nobody_unmet(), "it is told twice");
+    is_dropped(LAN, to_far(), "ipsec_out.no_sa");
+    is_dropped(LAN, icmp4_echo(.source = INSIDE, .destination = FAR), "ipsec_out.no_sa");
+    require(unmet(INSIDE, FAR, 1, 8, 0), "the last one, an echo request");
+    is_dropped(LAN, to_far6(), "ipsec_out.no_sa");
+    require(unmet(INSIDE6, FAR6, 17, 1000, 2000), "IPv6");
+    is_dropped(LAN, icmp6_echo(.source = INSIDE6, .destination = FAR6), "ipsec_out.no_sa");
+    require(unmet(INSIDE6, FAR6, 58, 128, 0), "an echo request of IPv6");
+    passes(LAN, WAN, udp4(.source = INSIDE ":1", .destination = OUTSIDE ":2"));
+    require(nobody_unmet(), "it wanted no protection");
+}
+
 HARNESS_MAIN()

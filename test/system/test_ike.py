@@ -287,7 +287,9 @@ def acquiring(tap, scene):
         scene.left.run("ping", "-n", "-c", 20, "-i", "0.5", RIGHT)
         equal(len(sas(router)), 2, "associations")
         check(router.drops().get("ipsec_out.no_sa", 0) > 0, "the first packets had none")
-        check("creating acquire job for policy" in charon.log(), "charon was asked")
+        asked = [line for line in charon.log().splitlines() if "creating acquire job for policy" in line]
+        check(asked and f"{LEFT}/32" in asked[-1] and f"{RIGHT}/32" in asked[-1],
+              f"charon was asked for what the packet wants: {asked}")
         scene.left.ping(RIGHT)
     scene.load()
     scene.quiet()

@@ -569,6 +569,9 @@ static void test_events(void **state) {
     struct xfrm_usersa_info info = some_info();
     struct xfrm_user_expire expire;
     struct xfrm_user_acquire acquire;
+    const uint8_t near[16] = {0x20, 1, [15] = 1}, far[16] = {0x20, 1, [15] = 2};
+    const struct ipsec_flow flow = {ip6_address(near), ip6_address(far), IPPROTO_TCP,
+                                    .source_port = 1000, .destination_port = 443};
     struct nlmsghdr *message;
     const struct nlattr *attribute;
 
@@ -582,7 +585,7 @@ static void test_events(void **state) {
     assert_int_equal(expire.state.curlft.packets, 3);
     assert_int_equal(expire.hard, 1);
     assert_int_equal(xfrm_read_policy(new_policy(&policy_info, &template), &policy), 0);
-    message = xfrm_write_acquire(written, &policy, 5);
+    message = xfrm_write_acquire(written, &policy, NULL, 5);
     assert_int_equal(message->nlmsg_type, XFRM_MSG_ACQUIRE);
     memcpy(&acquire, mnl_nlmsg_get_payload(message), sizeof(acquire));
     assert_int_equal(acquire.seq, 5);
@@ -591,6 +594,19 @@ static void test_events(void **state) {
     attribute = mnl_nlmsg_get_payload_offset(message, MNL_ALIGN(sizeof(acquire)));
     assert_int_equal(mnl_attr_get_type(attribute), XFRMA_TMPL);
     assert_memory_equal(mnl_attr_get_payload(attribute), &template, sizeof(template));
+    message = xfrm_write_acquire(written, &policy, &flow, 6);
+    memcpy(&acquire, mnl_nlmsg_get_payload(message), sizeof(acquire));
+    assert_int_equal(acquire.sel.family, AF_INET6);
+    assert_memory_equal(&acquire.sel.saddr, flow.source.bytes, 16);
+    assert_memory_equal(&acquire.sel.daddr, flow.destination.bytes, 16);
+    assert_int_equal(acquire.sel.prefixlen_s, 128);
+    assert_int_equal(acquire.sel.prefixlen_d, 128);
+    assert_int_equal(acquire.sel.proto, IPPROTO_TCP);
+    assert_int_equal(acquire.sel.sport, htons(1000));
+    assert_int_equal(acquire.sel.dport, htons(443));
+    assert_int_equal(acquire.sel.sport_mask, 0xffff);
+    assert_int_equal(acquire.sel.dport_mask, 0xffff);
+    assert_memory_equal(&acquire.policy, &policy.info, sizeof(acquire.policy));
     message = xfrm_write_policy(written, &reply, &policy, 12345);
     assert_int_equal(xfrm_read_policy(message, &policy), 0);
     assert_int_equal(policy.info.curlft.use_time, 12345);

@@ -126,6 +126,7 @@ struct ipsec_policy {
     bool used;
     struct ipsec_policy_settings settings;
     struct ipsec_policy_counters counters;
+    const struct ipsec_flow *unmet;
 };
 static struct ipsec_policy policies[8];
 static unsigned published;
@@ -160,6 +161,14 @@ const struct ipsec_policy_settings *ipsec_policy_settings(const struct ipsec_pol
     return &policy->settings;
 }
 
+bool ipsec_policy_unmet(struct ipsec_policy *policy, struct ipsec_flow *out) {
+    if (!policy->unmet)
+        return false;
+    *out = *policy->unmet;
+    policy->unmet = NULL;
+    return true;
+}
+
 void ipsec_policy_counters(const struct ipsec_policy *policy, struct ipsec_policy_counters *out) {
     *out = policy->counters;
 }
@@ -181,12 +190,15 @@ static unsigned count_policies(void) {
 
 static unsigned soft, hard, acquires, mappings;
 static struct xfrm_user_mapping mapping;
+static struct xfrm_user_acquire acquired;
 static bool somebody_listens;
 
 bool xfrm_notify(unsigned group, const struct nlmsghdr *message) {
     struct xfrm_user_expire expire;
 
     if (group == XFRMNLGRP_ACQUIRE) {
+        assert_int_equal(message->nlmsg_type, XFRM_MSG_ACQUIRE);
+        memcpy(&acquired, mnl_nlmsg_get_payload(message), sizeof(acquired));
         acquires += somebody_listens;
         return somebody_listens;
     }
@@ -688,6 +700,8 @@ static void test_use(void **state) {
 }
 
 static void test_acquires(void **state) {
+    const struct ipsec_flow flow = {here, there, IPPROTO_TCP, 1000, 443};
+
     (void)state;
     put(XFRM_POLICY_OUT, 5);
     assert_true(xfrm_spd_poll());
@@ -697,14 +711,20 @@ static void test_acquires(void **state) {
     xfrm_spd_poll();
     somebody_listens = true;
     policies[0].counters.without_sa = 2;
+    policies[0].unmet = &flow;
     xfrm_spd_poll();
     assert_int_equal(acquires, 1);
+    assert_memory_equal(&acquired.sel.saddr, here.bytes, 4);
+    assert_memory_equal(&acquired.sel.daddr, there.bytes, 4);
+    assert_int_equal(acquired.sel.prefixlen_s, 32);
+    assert_int_equal(acquired.sel.dport, htons(443));
     policies[0].counters.without_sa = 3;
     xfrm_spd_poll(); /* not twice in a second */
     assert_int_equal(acquires, 1);
     later(1100);
     xfrm_spd_poll();
     assert_int_equal(acquires, 2);
+    assert_int_not_equal(acquired.sel.prefixlen_s, 32); /* no packet was kept */
     later(1100);
     xfrm_spd_poll(); /* no packets since */
     assert_int_equal(acquires, 2);
