@@ -438,7 +438,10 @@ def narrow(tap, scene):
             scene.left.ping(RIGHT, "-M", "do", "-s", 1400, count=20)
             scene.left.tcp(scene.right, RIGHT)
             check(fragments_made(scene.provider) > before + 40, "there were fragments")
-            equal([reason for reason in right.drops() if reason.startswith("ipsec_in.")], [], "drops")
+            # A fragment may get lost in a queue of a busy machine, but not most of them.
+            drops = {reason: count for reason, count in right.drops().items() if reason.startswith("ipsec_in.")}
+            check(drops.pop("ipsec_in.fragment_timeout", 0) < 10, "fragments without others")
+            equal(drops, {}, "drops")
             scene.down()
     scene.provider.ip("link set eth1 mtu 1500")
 

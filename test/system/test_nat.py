@@ -460,11 +460,15 @@ def reloads(tap, router, lan, wan):
             document["firewall"]["rules"][0]["protocol"] = "udp"
             router.call("config.apply", {"config": document})
             own.settimeout(SHORT)
-            own.send(b"still there?")
-            try:
-                check(False, f"{own.recv(100)} came back")
-            except TimeoutError:
-                pass
+
+            def ended():
+                own.send(b"still there?")
+                try:
+                    return not own.recv(100)
+                except TimeoutError:
+                    return True
+
+            until(ended, "nothing comes back")
             until(lambda: not sessions(router, port=7000, state="tcp_established"), "no session")
             router.call("config.apply", {"config": config()})
     with tap.case("routerctl shows sessions, and ends them"):
