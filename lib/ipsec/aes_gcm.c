@@ -1,58 +1,35 @@
-/* AES-GCM by AES-NI and PCLMULQDQ. */
-#include "ipsec/aes_gcm.h"
-
-#include <immintrin.h>
-#include <rte_common.h>
+/* AES-GCM by AES-NI and PCLMULQDQ, a block or two to a register; and which way a machine takes. */
 #include <rte_cpuflags.h>
 #include <stdbool.h>
-#include <string.h>
+
+#include "ipsec/aes_gcm_internal.h"
 
 enum {
-    BLOCK = 16,
+    BLOCK = AES_GCM_BLOCK,
     CHUNK = 8, /* blocks in the loop over long packets */
 };
 
+static enum aes_gcm_width width;
+
 /* --- the hash, as POLYVAL --- */
-
-static inline __m128i reverse(__m128i block) {
-    const __m128i order = _mm_set_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-
-    return _mm_shuffle_epi8(block, order);
-}
-
-/* A sum of products of 256 bits. `middle` is the product of the operands' folded halves: three
- * multiplications instead of four (Karatsuba). */
-struct product {
-    __m128i low, middle, high;
-};
 
 static inline __m128i fold(__m128i a) {
     return _mm_xor_si128(a, _mm_shuffle_epi32(a, 0x4e));
 }
 
-static inline void add_product(struct product *sum, __m128i a, __m128i b, __m128i folded_b) {
+static inline void add_product(struct aes_gcm_product *sum, __m128i a, __m128i b,
+                               __m128i folded_b) {
     sum->low = _mm_xor_si128(sum->low, _mm_clmulepi64_si128(a, b, 0x00));
     sum->high = _mm_xor_si128(sum->high, _mm_clmulepi64_si128(a, b, 0x11));
     sum->middle = _mm_xor_si128(sum->middle, _mm_clmulepi64_si128(fold(a), folded_b, 0x00));
 }
 
-/* Montgomery's reduction modulo x^128 + x^127 + x^126 + x^121 + 1: the sum times x^-128. */
-static inline __m128i reduce(const struct product *sum) {
-    const __m128i polynomial = _mm_set_epi64x((long long)0xc200000000000000, 1);
-    __m128i middle = _mm_xor_si128(sum->middle, _mm_xor_si128(sum->low, sum->high));
-    __m128i low = _mm_xor_si128(sum->low, _mm_slli_si128(middle, 8));
-    __m128i high = _mm_xor_si128(sum->high, _mm_srli_si128(middle, 8));
-
-    low = _mm_xor_si128(_mm_shuffle_epi32(low, 0x4e), _mm_clmulepi64_si128(low, polynomial, 0x10));
-    low = _mm_xor_si128(_mm_shuffle_epi32(low, 0x4e), _mm_clmulepi64_si128(low, polynomial, 0x10));
-    return _mm_xor_si128(high, low);
-}
-
 static inline __m128i multiply(__m128i a, __m128i b) {
-    struct product product = {_mm_setzero_si128(), _mm_setzero_si128(), _mm_setzero_si128()};
+    struct aes_gcm_product product = {_mm_setzero_si128(), _mm_setzero_si128(),
+                                      _mm_setzero_si128()};
 
     add_product(&product, a, b, fold(b));
-    return reduce(&product);
+    return aes_gcm_reduce(&product);
 }
 
 /* GHASH's key to POLYVAL's: bytes reversed, and times x. */
@@ -86,11 +63,6 @@ INLINE void encrypt_blocks(const struct aes_gcm_key *key, __m128i *block, unsign
         block[i] = _mm_aesenclast_si128(block[i], key->round[key->rounds]);
 }
 
-/* The place of a power. */
-INLINE unsigned at(unsigned power) {
-    return AES_GCM_POWERS - power;
-}
-
 void aes_gcm_prepare(struct aes_gcm_key *key, const uint8_t *round_keys, unsigned rounds) {
     __m128i hash = _mm_setzero_si128();
 
@@ -98,17 +70,18 @@ void aes_gcm_prepare(struct aes_gcm_key *key, const uint8_t *round_keys, unsigne
     for (unsigned i = 0; i <= rounds; i++)
         key->round[i] = _mm_loadu_si128((const __m128i *)(round_keys + (size_t)BLOCK * i));
     encrypt_blocks(key, &hash, 1);
-    key->power[at(1)] = times_x(reverse(hash));
+    key->power[aes_gcm_at(1)] = times_x(aes_gcm_reverse(hash));
     for (unsigned i = 2; i <= AES_GCM_POWERS; i++)
-        key->power[at(i)] = multiply(key->power[at(i - 1)], key->power[at(1)]);
+        key->power[aes_gcm_at(i)] =
+            multiply(key->power[aes_gcm_at(i - 1)], key->power[aes_gcm_at(1)]);
     for (unsigned i = 1; i <= AES_GCM_POWERS; i++)
-        key->folded[at(i)] = fold(key->power[at(i)]);
+        key->folded[aes_gcm_at(i)] = fold(key->power[aes_gcm_at(i)]);
 }
 
 /* Counter blocks, kept with their bytes reversed so that the counter can be added to. */
 INLINE __m128i next_counter(__m128i *reversed) {
     *reversed = _mm_add_epi32(*reversed, _mm_set_epi32(0, 0, 0, 1));
-    return reverse(*reversed);
+    return aes_gcm_reverse(*reversed);
 }
 
 INLINE __m128i load(const uint8_t *from) {
@@ -133,7 +106,7 @@ INLINE __m128i first_bytes(unsigned length) {
 /* Encrypts eight counters while the eight blocks of ciphertext before are hashed. */
 INLINE __m128i step(const struct aes_gcm_key *key, __m128i block[CHUNK],
                     const __m128i before[CHUNK], __m128i hash) {
-    struct product sum = {_mm_setzero_si128(), _mm_setzero_si128(), _mm_setzero_si128()};
+    struct aes_gcm_product sum = {_mm_setzero_si128(), _mm_setzero_si128(), _mm_setzero_si128()};
 
     for (unsigned i = 0; i < CHUNK; i++)
         block[i] = _mm_xor_si128(block[i], key->round[0]);
@@ -142,7 +115,8 @@ INLINE __m128i step(const struct aes_gcm_key *key, __m128i block[CHUNK],
 
         for (unsigned i = 0; i < CHUNK; i++)
             block[i] = _mm_aesenc_si128(block[i], key->round[r + 1]);
-        add_product(&sum, hashed, key->power[at(CHUNK - r)], key->folded[at(CHUNK - r)]);
+        add_product(&sum, hashed, key->power[aes_gcm_at(CHUNK - r)],
+                    key->folded[aes_gcm_at(CHUNK - r)]);
     }
     for (unsigned r = CHUNK + 1; r < key->rounds; r++) {
         for (unsigned i = 0; i < CHUNK; i++)
@@ -150,17 +124,17 @@ INLINE __m128i step(const struct aes_gcm_key *key, __m128i block[CHUNK],
     }
     for (unsigned i = 0; i < CHUNK; i++)
         block[i] = _mm_aesenclast_si128(block[i], key->round[key->rounds]);
-    return reduce(&sum);
+    return aes_gcm_reduce(&sum);
 }
 
 INLINE __m128i hash_chunk(const struct aes_gcm_key *key, const __m128i before[CHUNK],
                           __m128i hash) {
-    struct product sum = {_mm_setzero_si128(), _mm_setzero_si128(), _mm_setzero_si128()};
+    struct aes_gcm_product sum = {_mm_setzero_si128(), _mm_setzero_si128(), _mm_setzero_si128()};
 
     for (unsigned r = 0; r < CHUNK; r++)
         add_product(&sum, r == 0 ? _mm_xor_si128(before[0], hash) : before[r],
-                    key->power[at(CHUNK - r)], key->folded[at(CHUNK - r)]);
-    return reduce(&sum);
+                    key->power[aes_gcm_at(CHUNK - r)], key->folded[aes_gcm_at(CHUNK - r)]);
+    return aes_gcm_reduce(&sum);
 }
 
 /* Puts the key stream over the data; what is to be hashed, reversed, into `hashed`. */
@@ -169,7 +143,7 @@ INLINE void mix(uint8_t *data, const __m128i *stream, __m128i *hashed, bool encr
         __m128i in = load(data + (size_t)BLOCK * i), out = _mm_xor_si128(in, stream[i]);
 
         store(data + (size_t)BLOCK * i, out);
-        hashed[i] = reverse(encrypt ? out : in);
+        hashed[i] = aes_gcm_reverse(encrypt ? out : in);
     }
 }
 
@@ -200,22 +174,6 @@ INLINE uint8_t *long_part(const struct aes_gcm_key *key, uint8_t *data, unsigned
 
 enum { WIDE_CHUNK = 16, PAIRS = WIDE_CHUNK / 2 };
 
-static bool wide; /* the CPU has it */
-
-static bool has_vaes(void) {
-    return rte_cpu_get_flag_enabled(RTE_CPUFLAG_VAES) > 0 &&
-           rte_cpu_get_flag_enabled(RTE_CPUFLAG_VPCLMULQDQ) > 0;
-}
-
-bool aes_gcm_is_faster(void) {
-    return !has_vaes() || rte_cpu_get_flag_enabled(RTE_CPUFLAG_AVX512F) <= 0;
-}
-
-bool aes_gcm_init(bool allowed) {
-    wide = allowed && has_vaes() && rte_cpu_get_flag_enabled(RTE_CPUFLAG_AVX2) > 0;
-    return wide;
-}
-
 WIDE_INLINE __m256i reverse_wide(__m256i pair) {
     const __m256i order = _mm256_broadcastsi128_si256(
         _mm_set_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
@@ -233,7 +191,7 @@ struct product_wide {
 
 WIDE_INLINE void add_product_wide(struct product_wide *sum, const struct aes_gcm_key *key,
                                   __m256i a, unsigned pair) {
-    const unsigned place = at(WIDE_CHUNK) + 2 * pair;
+    const unsigned place = aes_gcm_at(WIDE_CHUNK) + 2 * pair;
     __m256i b = _mm256_loadu_si256((const __m256i *)&key->power[place]);
     __m256i folded = _mm256_loadu_si256((const __m256i *)&key->folded[place]);
     __m256i halves = _mm256_xor_si256(a, _mm256_shuffle_epi32(a, 0x4e));
@@ -248,9 +206,9 @@ WIDE_INLINE __m128i both(__m256i a) {
 }
 
 WIDE_INLINE __m128i reduce_wide(const struct product_wide *sum) {
-    const struct product narrow = {both(sum->low), both(sum->middle), both(sum->high)};
+    const struct aes_gcm_product narrow = {both(sum->low), both(sum->middle), both(sum->high)};
 
-    return reduce(&narrow);
+    return aes_gcm_reduce(&narrow);
 }
 
 WIDE_INLINE void counters_wide(__m128i *counter, __m256i *pair) {
@@ -337,9 +295,9 @@ static WIDE __attribute__((noinline)) uint8_t *wide_part(const struct aes_gcm_ke
 /* --- the rest, or all of a short packet --- */
 
 /* Folding takes less time than a folded power that is not in the cache. */
-INLINE void add_power(struct product *sum, __m128i a, const struct aes_gcm_key *key,
+INLINE void add_power(struct aes_gcm_product *sum, __m128i a, const struct aes_gcm_key *key,
                       unsigned power) {
-    const __m128i b = key->power[at(power)];
+    const __m128i b = key->power[aes_gcm_at(power)];
 
     add_product(sum, a, b, fold(b));
 }
@@ -350,11 +308,11 @@ INLINE void add_power(struct product *sum, __m128i a, const struct aes_gcm_key *
 INLINE __m128i short_part(const struct aes_gcm_key *key, uint8_t *data, unsigned count,
                           unsigned last, __m128i first_counter, __m128i counter, __m128i hash,
                           bool begun, __m128i lengths, bool encrypt) {
-    struct product sum = {_mm_setzero_si128(), _mm_setzero_si128(), _mm_setzero_si128()};
+    struct aes_gcm_product sum = {_mm_setzero_si128(), _mm_setzero_si128(), _mm_setzero_si128()};
     __m128i block[CHUNK + 1];
     unsigned power = count + 1;
 
-    block[count] = reverse(first_counter);
+    block[count] = aes_gcm_reverse(first_counter);
     for (unsigned i = 0; i < count; i++)
         block[i] = next_counter(&counter);
     encrypt_blocks(key, block, count + 1);
@@ -373,11 +331,11 @@ INLINE __m128i short_part(const struct aes_gcm_key *key, uint8_t *data, unsigned
             hashed = _mm_and_si128(mask, hashed);
         }
         store(place, out);
-        add_power(&sum, _mm_xor_si128(reverse(hashed), hash), key, power - i);
+        add_power(&sum, _mm_xor_si128(aes_gcm_reverse(hashed), hash), key, power - i);
         hash = _mm_setzero_si128();
     }
     add_power(&sum, _mm_xor_si128(lengths, hash), key, 1);
-    return _mm_xor_si128(reverse(reduce(&sum)), block[count]);
+    return _mm_xor_si128(aes_gcm_reverse(aes_gcm_reduce(&sum)), block[count]);
 }
 
 INLINE __m128i short_part_of(const struct aes_gcm_key *key, uint8_t *data, unsigned count,
@@ -401,28 +359,19 @@ INLINE __m128i short_part_of(const struct aes_gcm_key *key, uint8_t *data, unsig
 #undef CASE
 }
 
-INLINE void run(const struct aes_gcm_key *key, uint8_t *data, unsigned length,
-                const uint8_t nonce[12], const uint8_t *aad, unsigned aad_length, uint8_t tag[16],
-                bool encrypt) {
+INLINE __m128i run(const struct aes_gcm_key *key, uint8_t *data, unsigned length, __m128i nonce,
+                   __m128i aad, unsigned aad_length, bool encrypt) {
     const bool begun = length > CHUNK * BLOCK;
-    const unsigned wides = wide && begun ? (length - 1) / (WIDE_CHUNK * BLOCK) : 0;
+    const unsigned wides = width >= AES_GCM_AVX2 && begun ? (length - 1) / (WIDE_CHUNK * BLOCK) : 0;
     unsigned rest = length - wides * WIDE_CHUNK * BLOCK;
     const unsigned chunks = rest > 0 ? (rest - 1) / (CHUNK * BLOCK) : 0;
     unsigned count, last;
     const __m128i lengths = _mm_set_epi64x((long long)aad_length * 8, (long long)length * 8);
-    uint32_t words[4] = {0, 0, 0, 0};
-    __m128i first_counter, counter, hash;
-    uint64_t low;
+    const __m128i first_counter = aes_gcm_reverse(nonce);
+    __m128i counter = first_counter, hash = aes_gcm_reverse(aad);
 
-    memcpy(&low, nonce, sizeof(low));
-    memcpy(&words[2], nonce + 8, sizeof(words[2]));
-    first_counter = reverse(_mm_set_epi32(0x01000000, (int)words[2], (int)(low >> 32), (int)low));
-    counter = first_counter;
-    memset(words, 0, sizeof(words));
-    memcpy(words, aad, aad_length);
-    hash = reverse(load((const uint8_t *)words));
     if (begun)
-        hash = multiply(hash, key->power[at(1)]);
+        hash = multiply(hash, key->power[aes_gcm_at(1)]);
     if (wides > 0)
         data = wide_part(key, data, wides, &counter, &hash, encrypt);
     if (chunks > 0)
@@ -431,21 +380,46 @@ INLINE void run(const struct aes_gcm_key *key, uint8_t *data, unsigned length,
     count = (rest + BLOCK - 1) / BLOCK;
     last = rest - (count - 1) * BLOCK;
     if (begun)
-        store(tag, short_part_of(key, data, count, last, first_counter, counter, hash, true,
-                                 lengths, encrypt));
-    else
-        store(tag, short_part_of(key, data, count, last, first_counter, counter, hash, false,
-                                 lengths, encrypt));
+        return short_part_of(key, data, count, last, first_counter, counter, hash, true, lengths,
+                             encrypt);
+    return short_part_of(key, data, count, last, first_counter, counter, hash, false, lengths,
+                         encrypt);
 }
 
-void aes_gcm_encrypt(const struct aes_gcm_key *key, uint8_t *data, unsigned length,
-                     const uint8_t nonce[12], const uint8_t *aad, unsigned aad_length,
-                     uint8_t tag[16]) {
-    run(key, data, length, nonce, aad, aad_length, tag, true);
+__m128i aes_gcm_encrypt(const struct aes_gcm_key *key, uint8_t *data, unsigned length,
+                        __m128i nonce, __m128i aad, unsigned aad_length) {
+    if (width == AES_GCM_AVX512)
+        return aes_gcm_encrypt_avx512(key, data, length, nonce, aad, aad_length);
+    return run(key, data, length, nonce, aad, aad_length, true);
 }
 
-void aes_gcm_decrypt(const struct aes_gcm_key *key, uint8_t *data, unsigned length,
-                     const uint8_t nonce[12], const uint8_t *aad, unsigned aad_length,
-                     uint8_t tag[16]) {
-    run(key, data, length, nonce, aad, aad_length, tag, false);
+__m128i aes_gcm_decrypt(const struct aes_gcm_key *key, uint8_t *data, unsigned length,
+                        __m128i nonce, __m128i aad, unsigned aad_length) {
+    if (width == AES_GCM_AVX512)
+        return aes_gcm_decrypt_avx512(key, data, length, nonce, aad, aad_length);
+    return run(key, data, length, nonce, aad, aad_length, false);
+}
+
+/* --- which way to take --- */
+
+static bool has(enum rte_cpu_flag_t flag) {
+    return rte_cpu_get_flag_enabled(flag) > 0;
+}
+
+static enum aes_gcm_width widest(void) {
+    if (!has(RTE_CPUFLAG_VAES) || !has(RTE_CPUFLAG_VPCLMULQDQ) || !__builtin_cpu_supports("avx2"))
+        return AES_GCM_SSE;
+    /* The compiler's function also asks whether the operating system keeps these registers. */
+    if (!has(RTE_CPUFLAG_BMI2) || !__builtin_cpu_supports("avx512f") ||
+        !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512dq") ||
+        !__builtin_cpu_supports("avx512vl"))
+        return AES_GCM_AVX2;
+    return AES_GCM_AVX512;
+}
+
+enum aes_gcm_width aes_gcm_init(enum aes_gcm_width at_most) {
+    enum aes_gcm_width possible = widest();
+
+    width = possible < at_most ? possible : at_most;
+    return width;
 }

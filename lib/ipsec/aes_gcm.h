@@ -2,11 +2,10 @@
  * AES-GCM (NIST SP 800-38D) as ESP uses it: nonces of 12 bytes, at most one block of additional
  * data, one packet per call, in place.
  *
- * For CPUs with AES-NI and carry-less multiplication but without AVX-512, where this takes less
- * time than the multi-buffer library (docs/performance.md). All blocks of a short packet are on
- * their way through the cipher together, and GHASH is reduced once for up to nine blocks, by the
- * powers of its key. GHASH is computed as POLYVAL, which needs no bit reversal (RFC 8452 appendix
- * A). Neither branches nor addresses depend on secrets.
+ * Takes less time than the multi-buffer library (docs/performance.md): all blocks of a short packet
+ * are on their way through the cipher together, and GHASH is reduced once for up to 20 blocks, by
+ * the powers of its key. GHASH is computed as POLYVAL, which needs no bit reversal (RFC 8452
+ * appendix A). Neither branches nor addresses depend on secrets.
  */
 #pragma once
 
@@ -14,35 +13,35 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { AES_GCM_POWERS = 16, AES_GCM_OWNER = 44 };
+enum { AES_GCM_POWERS = 20, AES_GCM_OWNER = 44 };
 
 /* A key that is used seldom is far away in memory. What a short packet needs of it therefore stands
  * together: the low powers, the owner's, the round keys. */
 struct aes_gcm_key {
-    /* The hash key to the powers of 16 down to 1, and of each its two halves added up. */
+    /* The hash key to the powers of 20 down to 1, and of each its two halves added up. */
     __m128i folded[AES_GCM_POWERS], power[AES_GCM_POWERS];
     unsigned rounds;              /* 10, 12 or 14 */
     uint8_t owner[AES_GCM_OWNER]; /* for who keeps the key; never touched here */
     __m128i round[15];
 };
 
-/* Is this faster here than the library? So where there is no AVX-512 for that to use. */
-bool aes_gcm_is_faster(void);
+/* Instructions that work on one, two or four blocks at once. All want AES-NI and PCLMULQDQ, the
+ * others VAES and VPCLMULQDQ as well. */
+enum aes_gcm_width { AES_GCM_SSE, AES_GCM_AVX2, AES_GCM_AVX512 };
 
-/* Looks at the CPU for the instructions that work on two blocks at once, and takes them if there
- * are any and `wide` allows it. Before the first packet. Returns whether it did. */
-bool aes_gcm_init(bool wide);
+/* Takes the widest instructions that this machine has, but none wider than `at_most`. Before the
+ * first packet; until then, one block at once. Returns what it took. */
+enum aes_gcm_width aes_gcm_init(enum aes_gcm_width at_most);
 
 /* For all of a key's life but `owner`. `round_keys`: rounds + 1 times 16 bytes, as the key
  * expansion gives them. */
 void aes_gcm_prepare(struct aes_gcm_key *key, const uint8_t *round_keys, unsigned rounds);
 
-/* `aad_length`: at most 16. Up to 16 bytes behind the data are read, and written back as they were.
- * The tag is 16 bytes, of which the caller takes as many as it wants. */
-void aes_gcm_encrypt(const struct aes_gcm_key *key, uint8_t *data, unsigned length,
-                     const uint8_t nonce[12], const uint8_t *aad, unsigned aad_length,
-                     uint8_t tag[16]);
+/* `nonce`: in memory order, with 0, 0, 0, 1 behind its 12 bytes. `aad`: with zeros behind its
+ * `aad_length` bytes, which are at most 16. Up to 16 bytes behind the data are read, and written
+ * back as they were. Returns the tag, of which the caller takes as many bytes as it wants. */
+__m128i aes_gcm_encrypt(const struct aes_gcm_key *key, uint8_t *data, unsigned length,
+                        __m128i nonce, __m128i aad, unsigned aad_length);
 /* The tag of what was in `data`; whether it is right is the caller's to see. */
-void aes_gcm_decrypt(const struct aes_gcm_key *key, uint8_t *data, unsigned length,
-                     const uint8_t nonce[12], const uint8_t *aad, unsigned aad_length,
-                     uint8_t tag[16]);
+__m128i aes_gcm_decrypt(const struct aes_gcm_key *key, uint8_t *data, unsigned length,
+                        __m128i nonce, __m128i aad, unsigned aad_length);

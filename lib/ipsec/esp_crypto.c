@@ -20,7 +20,6 @@ enum {
     COUNTER_IV = 8,
     GCM_NONCE = 12,
     AES_BLOCK = 16,
-    AAD_MAX = 12,
     HMAC_BLOCK_MAX = 128,
     HMAC_STATE_MAX = 64,
     SEQUENCE_HIGH = 4,
@@ -125,7 +124,7 @@ struct aes_schedule {
 struct esp_key {
     uint8_t align[2 * AES_BLOCK]; /* so that what a short packet needs begins with a cache line */
     union {
-        struct aes_gcm_key own_gcm; /* GCM, where that is faster */
+        struct aes_gcm_key own_gcm;
         struct {
             uint8_t before[offsetof(struct aes_gcm_key, owner)];
             /* What each packet needs, in `owner`. */
@@ -133,13 +132,13 @@ struct esp_key {
             uint64_t first_iv; /* of the counter modes: random */
             struct esp_sizes sizes;
             uint8_t key_length;
-            bool esn, has_own_gcm;
+            bool esn;
             enum kind kind;
             IMB_HASH_ALG hash;
             uint8_t behind;
         };
     };
-    struct gcm_key_data gcm; /* GCM and GMAC; asks for an alignment of 64 */
+    struct gcm_key_data gcm; /* GMAC, and GCM with short check values; asks to be aligned to 64 */
     struct aes_schedule aes; /* CBC and CTR */
     struct aes_schedule iv;  /* what makes initialization vectors of CBC unpredictable */
     uint8_t inner[HMAC_STATE_MAX], outer[HMAC_STATE_MAX]; /* of the HMAC */
@@ -296,8 +295,7 @@ struct esp_key *esp_key_create(const struct esp_cipher *cipher, const uint8_t *k
     memcpy(out->salt, key + cipher->key, cipher->salt);
     if (cipher->kind == KIND_GCM || cipher->kind == KIND_GMAC)
         expand_gcm(manager, key, out);
-    if (cipher->kind == KIND_GCM && aes_gcm_is_faster()) {
-        out->has_own_gcm = true;
+    if (cipher->kind == KIND_GCM) {
         expand_aes(manager, key, cipher->key, &out->aes);
         aes_gcm_prepare(&out->own_gcm, out->aes.encrypt, cipher->key / 4 + 6);
     } else if (cipher->kind == KIND_CHACHA20)
@@ -341,7 +339,7 @@ struct esp_engine {
     /* Of the packets in the library's hands, by their place in the burst. */
     uint8_t tags[ESP_BURST_MAX][HMAC_STATE_MAX];
     uint8_t ivs[ESP_BURST_MAX][AES_BLOCK];
-    uint8_t aads[ESP_BURST_MAX][AAD_MAX];
+    uint8_t aads[ESP_BURST_MAX][AES_BLOCK];
     uint8_t behind[ESP_BURST_MAX][SEQUENCE_HIGH]; /* what ESN's upper half stands in the place of */
 } __rte_aligned(64);
 
@@ -357,7 +355,7 @@ struct esp_engine *esp_engine_create(void) {
         return NULL;
     }
     init_mb_mgr_auto(engine->manager, NULL);
-    aes_gcm_init(true);
+    aes_gcm_init(AES_GCM_AVX512);
     return engine;
 }
 
@@ -395,29 +393,40 @@ static inline bool same(const uint8_t *a, const uint8_t *b, unsigned length) {
     return difference == 0;
 }
 
-/* Additional authenticated data: RFC 4106 section 5. Returns its length. */
-static unsigned make_aad(const struct esp_packet *packet, uint8_t aad[AAD_MAX]) {
-    uint32_t high = rte_cpu_to_be_32((uint32_t)(packet->sequence >> 32));
+/* Additional authenticated data: RFC 4106 section 5. */
+static inline __m128i aad_of(const struct esp_packet *packet) {
+    uint32_t spi, sequence;
 
-    if (!packet->key->esn) {
-        memcpy(aad, packet->esp, ESP_HEADER);
-        return ESP_HEADER;
-    }
-    memcpy(aad, packet->esp, 4);
-    memcpy(aad + 4, &high, 4);
-    memcpy(aad + 8, packet->esp + 4, 4);
-    return ESP_HEADER + SEQUENCE_HIGH;
+    if (likely(!packet->key->esn))
+        return _mm_loadl_epi64((const __m128i *)packet->esp);
+    memcpy(&spi, packet->esp, sizeof(spi));
+    memcpy(&sequence, packet->esp + 4, sizeof(sequence));
+    return _mm_set_epi32(0, (int)sequence,
+                         (int)rte_cpu_to_be_32((uint32_t)(packet->sequence >> 32)), (int)spi);
 }
 
-/* In counter modes one that no other packet with this key has: the sequence number, counted from a
- * random place, so that a key which is used again after a restart, as one in a file is, does not
- * meet the same ones. In CBC one that nobody can foresee: RFC 3602 section 3. */
+static inline unsigned aad_length(const struct esp_key *key) {
+    return ESP_HEADER + (key->esn ? SEQUENCE_HIGH : 0);
+}
+
+static inline void store(uint8_t to[AES_BLOCK], __m128i block) {
+    _mm_storeu_si128((__m128i *)to, block);
+}
+
+/* The sequence number, counted from a random place, so that a key which is used again after a
+ * restart, as one in a file is, does not meet the same ones. In network order. */
+static inline uint64_t counter_iv(const struct esp_packet *packet) {
+    return rte_cpu_to_be_64(packet->key->first_iv + packet->sequence);
+}
+
+/* In counter modes one that no other packet with this key has. In CBC one that nobody can foresee:
+ * RFC 3602 section 3. */
 static void make_iv(const struct esp_packet *packet) {
     const struct esp_key *key = packet->key;
     uint8_t *iv = packet->esp + ESP_HEADER;
 
     if (key->sizes.iv == COUNTER_IV) {
-        uint64_t value = rte_cpu_to_be_64(key->first_iv + packet->sequence);
+        uint64_t value = counter_iv(packet);
 
         memcpy(iv, &value, sizeof(value));
     } else if (key->sizes.iv == AES_BLOCK) {
@@ -426,56 +435,89 @@ static void make_iv(const struct esp_packet *packet) {
 
         for (unsigned i = 1; i < 10; i++)
             block = _mm_aesenc_si128(block, rounds[i]);
-        _mm_storeu_si128((__m128i *)iv, _mm_aesenclast_si128(block, rounds[10]));
+        store(iv, _mm_aesenclast_si128(block, rounds[10]));
     }
 }
 
-static void make_nonce(const struct esp_packet *packet, uint8_t nonce[AES_BLOCK]) {
-    memcpy(nonce, packet->key->salt, SALT);
-    memcpy(nonce + SALT, packet->esp + ESP_HEADER, COUNTER_IV);
+/* Salt, initialization vector, and a counter that is 1. In registers: what has been stored in
+ * pieces a moment ago takes long to be loaded as a whole. */
+static inline __m128i nonce_of(const struct esp_key *key, uint64_t iv) {
+    uint32_t salt;
+
+    memcpy(&salt, key->salt, sizeof(salt));
+    return _mm_set_epi64x((long long)(iv >> 32 | (uint64_t)rte_cpu_to_be_32(1) << 32),
+                          (long long)(iv << 32 | salt));
 }
 
-static inline void gcm(struct esp_engine *engine, struct esp_packet *packet, bool encrypt) {
+static inline __m128i nonce_in(const struct esp_packet *packet) {
+    uint64_t iv;
+
+    memcpy(&iv, packet->esp + ESP_HEADER, sizeof(iv));
+    return nonce_of(packet->key, iv);
+}
+
+/* Our own looks at a whole last block, which may go beyond a shorter check value, and the buffer.
+ */
+static inline bool is_for_library(const struct esp_packet *packet) {
+    return unlikely(packet->key->sizes.icv != AES_BLOCK && packet->length % AES_BLOCK != 0);
+}
+
+static __rte_noinline void gcm_by_library(struct esp_engine *engine,
+                                          const struct esp_packet *packet,
+                                          aes_gcm_enc_dec_t function, uint8_t *tag,
+                                          unsigned tag_length) {
+    uint8_t nonce[AES_BLOCK], aad[AES_BLOCK];
+
+    store(nonce, nonce_in(packet));
+    store(aad, aad_of(packet));
+    function(&packet->key->gcm, &engine->gcm, payload_of(packet), payload_of(packet),
+             packet->length, nonce, aad, aad_length(packet->key), tag, tag_length);
+}
+
+static inline void gcm_encrypt(struct esp_engine *engine, const struct esp_packet *packet) {
     const struct esp_key *key = packet->key;
-    uint8_t nonce[AES_BLOCK], aad[AAD_MAX], tag[16];
-    unsigned aad_length = make_aad(packet, aad);
-    uint8_t *payload = payload_of(packet);
+    const uint64_t iv = counter_iv(packet);
+    uint8_t tag[AES_BLOCK];
+    __m128i made;
 
-    make_nonce(packet, nonce);
-    /* It looks at a whole last block, which may go beyond a shorter check value, and the buffer. */
-    if (likely(key->has_own_gcm &&
-               (key->sizes.icv == AES_BLOCK || packet->length % AES_BLOCK == 0))) {
-        if (encrypt) {
-            aes_gcm_encrypt(&key->own_gcm, payload, packet->length, nonce, aad, aad_length, tag);
-            if (likely(key->sizes.icv == sizeof(tag)))
-                memcpy(icv_of(packet), tag, sizeof(tag));
-            else
-                memcpy(icv_of(packet), tag, key->sizes.icv);
-        } else {
-            aes_gcm_decrypt(&key->own_gcm, payload, packet->length, nonce, aad, aad_length, tag);
-            packet->failed = !same(tag, icv_of(packet), key->sizes.icv);
-        }
+    if (is_for_library(packet)) {
+        memcpy(packet->esp + ESP_HEADER, &iv, sizeof(iv));
+        gcm_by_library(engine, packet, key->gcm_encrypt, icv_of(packet), key->sizes.icv);
         return;
     }
-    if (encrypt) {
-        key->gcm_encrypt(&key->gcm, &engine->gcm, payload, payload, packet->length, nonce, aad,
-                         aad_length, icv_of(packet), key->sizes.icv);
+    made = aes_gcm_encrypt(&key->own_gcm, payload_of(packet), packet->length, nonce_of(key, iv),
+                           aad_of(packet), aad_length(key));
+    /* Only now: the first load of the payload begins before it, and would wait for this. */
+    memcpy(packet->esp + ESP_HEADER, &iv, sizeof(iv));
+    if (likely(key->sizes.icv == AES_BLOCK)) {
+        store(icv_of(packet), made);
         return;
     }
-    key->gcm_decrypt(&key->gcm, &engine->gcm, payload, payload, packet->length, nonce, aad,
-                     aad_length, tag, sizeof(tag));
+    store(tag, made);
+    memcpy(icv_of(packet), tag, key->sizes.icv);
+}
+
+static inline void gcm_decrypt(struct esp_engine *engine, struct esp_packet *packet) {
+    const struct esp_key *key = packet->key;
+    uint8_t tag[AES_BLOCK];
+
+    if (is_for_library(packet))
+        gcm_by_library(engine, packet, key->gcm_decrypt, tag, sizeof(tag));
+    else
+        store(tag, aes_gcm_decrypt(&key->own_gcm, payload_of(packet), packet->length,
+                                   nonce_in(packet), aad_of(packet), aad_length(key)));
     packet->failed = !same(tag, icv_of(packet), key->sizes.icv);
 }
 
 /* All of the packet is only authenticated: RFC 4543 section 3.3. */
 static void gmac(struct esp_engine *engine, struct esp_packet *packet, bool encrypt) {
     const struct esp_key *key = packet->key;
-    uint8_t nonce[AES_BLOCK], aad[AAD_MAX], tag[16];
-    unsigned aad_length = make_aad(packet, aad);
+    uint8_t nonce[AES_BLOCK], aad[AES_BLOCK], tag[AES_BLOCK];
 
-    make_nonce(packet, nonce);
+    store(nonce, nonce_in(packet));
+    store(aad, aad_of(packet));
     key->gmac_init(&key->gcm, &engine->gcm, nonce, GCM_NONCE);
-    key->gmac_update(&key->gcm, &engine->gcm, aad, aad_length);
+    key->gmac_update(&key->gcm, &engine->gcm, aad, aad_length(key));
     key->gmac_update(&key->gcm, &engine->gcm, packet->esp + ESP_HEADER,
                      key->sizes.iv + packet->length);
     key->gmac_finalize(&key->gcm, &engine->gcm, tag, sizeof(tag));
@@ -493,9 +535,10 @@ static void fill_chacha(struct esp_engine *engine, IMB_JOB *job, const struct es
     job->hash_alg = IMB_AUTH_CHACHA20_POLY1305;
     job->enc_keys = job->dec_keys = packet->key->chacha;
     job->key_len_in_bytes = sizeof(packet->key->chacha);
-    job->u.CHACHA20_POLY1305.aad_len_in_bytes = make_aad(packet, engine->aads[place]);
+    store(engine->aads[place], aad_of(packet));
+    job->u.CHACHA20_POLY1305.aad_len_in_bytes = aad_length(packet->key);
     job->u.CHACHA20_POLY1305.aad = engine->aads[place];
-    make_nonce(packet, engine->ivs[place]);
+    store(engine->ivs[place], nonce_in(packet));
     job->iv = engine->ivs[place];
     job->iv_len_in_bytes = GCM_NONCE;
     job->hash_start_src_offset_in_bytes = job->cipher_start_src_offset_in_bytes;
@@ -540,8 +583,7 @@ static void fill_cipher(struct esp_engine *engine, IMB_JOB *job, const struct es
     case KIND_CTR: /* RFC 3686 section 4: nonce, initialization vector, a counter from 1 on */
         job->cipher_mode = IMB_CIPHER_CNTR;
         job->dec_keys = key->aes.encrypt;
-        make_nonce(packet, engine->ivs[place]);
-        memcpy(engine->ivs[place] + GCM_NONCE, "\0\0\0\1", 4);
+        store(engine->ivs[place], nonce_in(packet));
         job->iv = engine->ivs[place];
         break;
     default:
@@ -594,11 +636,16 @@ static void run(struct esp_engine *engine, struct esp_packet *packets, unsigned 
         struct esp_packet *packet = &packets[i];
 
         packet->failed = false;
+        if (packet->key->kind == KIND_GCM) {
+            if (encrypt)
+                gcm_encrypt(engine, packet);
+            else
+                gcm_decrypt(engine, packet);
+            continue;
+        }
         if (encrypt)
             make_iv(packet);
-        if (packet->key->kind == KIND_GCM) {
-            gcm(engine, packet, encrypt);
-        } else if (packet->key->kind == KIND_GMAC) {
+        if (packet->key->kind == KIND_GMAC) {
             gmac(engine, packet, encrypt);
         } else {
             fill(engine, IMB_GET_NEXT_JOB(manager), packet, i, encrypt);
@@ -619,10 +666,8 @@ static void run(struct esp_engine *engine, struct esp_packet *packets, unsigned 
 static unsigned encrypt_gcm(struct esp_engine *engine, struct esp_packet *packets, unsigned count) {
     unsigned i;
 
-    for (i = 0; i < count && packets[i].key->kind == KIND_GCM; i++) {
-        make_iv(&packets[i]);
-        gcm(engine, &packets[i], true);
-    }
+    for (i = 0; i < count && packets[i].key->kind == KIND_GCM; i++)
+        gcm_encrypt(engine, &packets[i]);
     return i;
 }
 
@@ -638,7 +683,7 @@ static unsigned decrypt_gcm(struct esp_engine *engine, struct esp_packet *packet
 
     for (i = 0; i < count && packets[i].key->kind == KIND_GCM; i++) {
         packets[i].failed = false;
-        gcm(engine, &packets[i], false);
+        gcm_decrypt(engine, &packets[i]);
     }
     return i;
 }

@@ -1,9 +1,9 @@
 /*
- * What ESP packets are encrypted and authenticated with, by Intel's multi-buffer library: AES-GCM
- * (RFC 4106), AES-GMAC (RFC 4543) and ChaCha20-Poly1305 (RFC 7634), which do both at once, and
- * AES-CBC (RFC 3602), AES-CTR (RFC 3686) and NULL (RFC 2410) together with an HMAC (RFC 2404,
- * 4868). The library looks at the CPU when a worker's engine is made, and takes the widest
- * instructions that there are.
+ * What ESP packets are encrypted and authenticated with: AES-GCM (RFC 4106) by aes_gcm.h; by
+ * Intel's multi-buffer library AES-GMAC (RFC 4543) and ChaCha20-Poly1305 (RFC 7634), which do both
+ * at once as well, and AES-CBC (RFC 3602), AES-CTR (RFC 3686) and NULL (RFC 2410) together with an
+ * HMAC (RFC 2404, 4868). Either looks at the CPU when a worker's engine is made, and takes the
+ * widest instructions that there are.
  *
  * A packet lies in one buffer: ESP header, initialization vector, payload with its padding and
  * trailer, integrity check value. Nothing here knows what is in the payload.
