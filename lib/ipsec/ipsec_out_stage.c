@@ -520,8 +520,9 @@ struct usual {
     uint32_t destination[BURST_MAX], hop_ids[BURST_MAX];
 };
 
-/* Those of the first association's VRF. */
-static void find_usual(const struct burst *burst, uint64_t mask, struct ipsec_policy *const *policy,
+/* False: a packet of such an association is not usual. It would get its number behind those of
+ * packets that follow it, and receivers refuse numbers that are behind their window. */
+static bool find_usual(const struct burst *burst, uint64_t mask, struct ipsec_policy *const *policy,
                        struct usual *usual) {
     unsigned count = 0, i;
 
@@ -532,16 +533,28 @@ static void find_usual(const struct burst *burst, uint64_t mask, struct ipsec_po
         if (unlikely(!policy[i] || policy[i]->action != IPSEC_PROTECT))
             continue;
         sa = atomic_load_explicit(&policy[i]->sa, memory_order_acquire);
-        if (unlikely(!sa || !esp_seal_is_usual_sa(sa) || !is_usual(sa, mbuf)))
+        if (unlikely(!sa || !esp_seal_is_usual_sa(sa)))
             continue;
-        if (unlikely(count > 0 && sa->vrf != usual->sas[0]->vrf))
-            continue;
+        if (unlikely(!is_usual(sa, mbuf)))
+            return false;
         usual->index[count] = (uint8_t)i;
         usual->mbufs[count] = mbuf;
         usual->sas[count] = sa;
         usual->destination[count++] = sa->destination;
     }
     usual->count = count;
+    return true;
+}
+
+/* The ways to the other ends, each in the VRF of its association. */
+static void look_up_usual(struct usual *usual) {
+    for (unsigned first = 0, end; first < usual->count; first = end) {
+        const uint16_t vrf = usual->sas[first]->vrf;
+
+        for (end = first + 1; end < usual->count && usual->sas[end]->vrf == vrf;)
+            end++;
+        route_lookup_ipv4(vrf, &usual->destination[first], &usual->hop_ids[first], end - first);
+    }
 }
 
 /* Leaves out what has no route. False: some packet is too long, and its pieces would have to leave
@@ -549,7 +562,7 @@ static void find_usual(const struct burst *burst, uint64_t mask, struct ipsec_po
 static bool route_usual(struct usual *usual) {
     unsigned kept = 0;
 
-    route_lookup_ipv4(usual->sas[0]->vrf, usual->destination, usual->hop_ids, usual->count);
+    look_up_usual(usual);
     for (unsigned n = 0; n < usual->count; n++) {
         struct ipsec_sa *sa = usual->sas[n];
         struct rte_mbuf *mbuf = usual->mbufs[n];
@@ -585,7 +598,8 @@ static void seal_slice(struct worker *worker, uint64_t tunnels, struct ipsec_pol
     esp_seal_usual(worker, usual->mbufs, usual->sas, usual->hop_ids, usual->count);
 }
 
-/* The usual ones among packets of many associations. Returns which they were. What belongs to the
+/* The usual ones among packets of many associations, up to a slice with one that is not. Returns
+ * which they were. What belongs to the
  * associations comes from memory while the packets before are encrypted, so the burst is done in
  * slices. */
 static uint64_t seal_many(struct worker *worker, const struct burst *burst, uint64_t mask,
@@ -597,10 +611,7 @@ static uint64_t seal_many(struct worker *worker, const struct burst *burst, uint
     while ((slice = ahead) != 0) {
         ahead = burst_slice(&left);
         fetch(worker, policy, ahead);
-        find_usual(burst, slice, policy, &usual);
-        if (usual.count == 0)
-            continue;
-        if (!route_usual(&usual))
+        if (!find_usual(burst, slice, policy, &usual) || !route_usual(&usual))
             break;
         seal_slice(worker, tunnels, policy, &usual);
         for (unsigned n = 0; n < usual.count; n++)

@@ -942,11 +942,19 @@ CASE(packets_leave_in_order) {
     }
 }
 
+/* Protected packets leave with the next numbers, one after the other. */
+static void expect_numbers(unsigned packets) {
+    for (unsigned number = 1; number <= packets; number++) {
+        const unsigned found = number_of(take_one(WAN));
+
+        require(found == number, "number %u is not the next one, which is %u", found, number);
+    }
+    expect_nothing(ANYWHERE);
+}
+
 /* A packet that is cut, but otherwise goes another way through the code than its neighbours: it
  * lies in several buffers. */
 CASE(numbers_leave_in_order_with_chains) {
-    unsigned last = 0;
-
     start(tunnel(&out4, &in4, ""));
     for (unsigned i = 0; i < 60; i++) {
         if (i % 7 == 3)
@@ -954,13 +962,27 @@ CASE(numbers_leave_in_order_with_chains) {
         else
             inject(LAN, to_far(.size = 18));
     }
-    for (unsigned i = 0; i < 60 + 9; i++) {
-        const struct frame *frame = take_one(WAN);
+    expect_numbers(60 + 9);
+}
 
-        last++;
-        require(number_of(frame) == last, "number %u is not the next one, which is %u",
-                number_of(frame), last);
+/* The same for one that is not cut. */
+CASE(numbers_leave_in_order_with_short_chains) {
+    start(tunnel(&out4, &in4, ""));
+    for (unsigned i = 0; i < 60; i++) {
+        if (i % 20 == 9)
+            inject_segments(LAN, to_far(.size = 400), 200);
+        else
+            inject(LAN, to_far(.size = 18));
     }
+    expect_numbers(60);
+}
+
+/* And where packets of both families share an association, as those of a dual-stack CHILD_SA do. */
+CASE(numbers_leave_in_order_over_families) {
+    start(tunnel(&out4, &in4, ""));
+    for (unsigned i = 0; i < 60; i++)
+        inject(LAN, i % 2 ? to_far(.size = 18) : to_far6(.size = 18));
+    expect_numbers(60);
 }
 
 /* --- many associations --- */

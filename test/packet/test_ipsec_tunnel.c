@@ -164,16 +164,18 @@ CASE(bursts_of_two_tunnels) {
         ", {'direction': 'out', 'interface': 'other', 'source': '0.0.0.0/0', 'action':"
         " 'protect', 'spi': 4097}]}, " UNLIMITED "}",
         both(sas_for_vpn(), sa_json(&second, "out", ", 'interface': 'other', 'vrf': 'blue'"))));
-    for (unsigned i = 0; i < 30; i++) {
-        inject(LAN, between(INSIDE ":1", FAR ":2"));
-        inject(LAN, between(INSIDE ":1", "10.9.200.1:2"));
+    /* In turn, and eight by eight with another one between them. */
+    for (unsigned i = 0; i < 48; i++)
+        inject(LAN, between(INSIDE ":1", i % 2 ? FAR ":2" : "10.9.200.1:2"));
+    turn();
+    for (unsigned i = 0; i < 48; i++)
+        inject(LAN, between(INSIDE ":1", (i / 8 + (i % 8 == 5)) % 2 ? FAR ":2" : "10.9.200.1:2"));
+    for (unsigned i = 1; i <= 48; i++) {
+        expect_esp(WAN, &out4, hop(between(INSIDE ":1", FAR ":2")), .sequence = i);
+        expect_esp(DMZ, &second, hop(between(INSIDE ":1", "10.9.200.1:2")), .sequence = i);
     }
-    for (unsigned i = 0; i < 30; i++) {
-        expect_esp(WAN, &out4, hop(between(INSIDE ":1", FAR ":2")), .sequence = i + 1);
-        expect_esp(DMZ, &second, hop(between(INSIDE ":1", "10.9.200.1:2")), .sequence = i + 1);
-    }
-    expect_counts("vpn", .tx_packets = 30, .tx_bytes = 30 * length);
-    expect_counts("other", .tx_packets = 30, .tx_bytes = 30 * length);
+    expect_counts("vpn", .tx_packets = 48, .tx_bytes = 48 * length);
+    expect_counts("other", .tx_packets = 48, .tx_bytes = 48 * length);
     expect_no_drops();
 }
 
