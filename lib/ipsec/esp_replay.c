@@ -13,9 +13,13 @@ void esp_replay_init(struct esp_replay *replay, uint32_t window, bool esn, uint6
     replay->last_word = (uint8_t)(words - 1);
     replay->esn = esn;
     replay->highest = highest;
-    /* What has come before is not known to be new. */
-    if (highest != 0)
+    /* What has come before is not known to be new. What is to come has its bits in the same word,
+     * which esp_replay_advance() leaves as it is. */
+    if (highest != 0) {
         memset(replay->seen, 0xff, sizeof(replay->seen));
+        replay->seen[esp_replay_word(replay, highest)] =
+            UINT64_MAX >> (ESP_REPLAY_WORD - 1 - highest % ESP_REPLAY_WORD);
+    }
 }
 
 /* Words that the window comes to are empty; no more of them than there are. */
