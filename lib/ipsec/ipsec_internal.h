@@ -137,10 +137,12 @@ struct policy_tally {
     uint64_t packets, without_sa;
 };
 
-/* A packet that found no association. Workers write the last one, the control thread takes it. */
+/* A packet that found no association. Workers write the first one of each second, the control
+ * thread takes it. */
 enum { UNMET_EMPTY, UNMET_TAKEN, UNMET_FULL };
 struct policy_unmet {
     _Atomic uint8_t state;
+    _Atomic uint64_t since; /* ipsec_clock */
     struct firewall_packet packet;
 };
 

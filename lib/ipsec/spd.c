@@ -601,11 +601,17 @@ static void describe(struct rte_mbuf *mbuf, struct firewall_packet *out) {
 
 void spd_note_unmet(struct ipsec_policy *policy, struct rte_mbuf *mbuf) {
     struct policy_unmet *unmet = &policy->unmet;
+    const uint64_t clock = atomic_load_explicit(&ipsec_clock, memory_order_relaxed);
 
+    /* A flood of them shall not keep all workers busy with one line of memory. */
+    if (atomic_load_explicit(&unmet->state, memory_order_relaxed) == UNMET_FULL &&
+        atomic_load_explicit(&unmet->since, memory_order_relaxed) == clock)
+        return;
     /* While another worker writes, or the control thread reads, that one is as good. */
     if (atomic_exchange_explicit(&unmet->state, UNMET_TAKEN, memory_order_acquire) == UNMET_TAKEN)
         return;
     describe(mbuf, &unmet->packet);
+    atomic_store_explicit(&unmet->since, clock, memory_order_relaxed);
     atomic_store_explicit(&unmet->state, UNMET_FULL, memory_order_release);
 }
 

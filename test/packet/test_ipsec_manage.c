@@ -433,7 +433,7 @@ static bool nobody_unmet(void) {
     return true;
 }
 
-/* The last packet that found no association, once. */
+/* The last packet that found no association, once; more than one a second are not looked at. */
 CASE(the_packet_without_an_association) {
     start(with_sas("", "{'direction': 'out', 'destination': '10.9.0.0/16', 'action': 'protect',"
                        " 'request': 5},"
@@ -444,6 +444,10 @@ CASE(the_packet_without_an_association) {
     require(unmet(INSIDE, FAR, 17, 1000, 2000), "UDP");
     require(nobody_unmet(), "it is told twice");
     is_dropped(LAN, to_far(), "ipsec_out.no_sa");
+    is_dropped(LAN, icmp4_echo(.source = INSIDE, .destination = FAR), "ipsec_out.no_sa");
+    require(unmet(INSIDE, FAR, 17, 1000, 2000), "the first one of this second");
+    is_dropped(LAN, to_far(), "ipsec_out.no_sa");
+    advance(2000);
     is_dropped(LAN, icmp4_echo(.source = INSIDE, .destination = FAR), "ipsec_out.no_sa");
     require(unmet(INSIDE, FAR, 1, 8, 0), "the last one, an echo request");
     is_dropped(LAN, to_far6(), "ipsec_out.no_sa");
