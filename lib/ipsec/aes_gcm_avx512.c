@@ -11,6 +11,7 @@
  * the powers at the end make up for.
  */
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "ipsec/aes_gcm_internal.h"
 
@@ -30,6 +31,11 @@ enum {
 };
 
 _Static_assert((int)END_MAX <= (int)AES_GCM_POWERS, "each block at the end has a power of its own");
+
+_Static_assert(offsetof(struct aes_gcm_key, power) +
+                       (AES_GCM_POWERS + LANES - 1) * sizeof(__m128i) <=
+                   sizeof(struct aes_gcm_key),
+               "what is read behind the last power is in the key as well");
 
 #define ALL_BYTES (~(__mmask64)0)
 #define NOT_FIRST_BLOCK (ALL_BYTES << BLOCK)

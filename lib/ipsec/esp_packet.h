@@ -133,10 +133,15 @@ void esp_seal(struct worker *worker, struct esp_sealing *packets, unsigned count
 /* So many bytes are written behind a usual packet, even if fewer are added to it. */
 enum { ESP_PADDED_AT_ONCE = 16 };
 
-/* Is it a tunnel over IPv4, with more numbers left than all workers can take at once? */
+/* Usual packets take numbers without asking again whether there are any, so they stop this far from
+ * the last one. It is about what a worker sends in a second: between question and taking, one that
+ * the kernel interrupts may be overtaken by all others. */
+enum { ESP_SEAL_RESERVE = 1 << 24 };
+
+/* Is it a tunnel over IPv4, far from its last number? */
 static inline bool esp_seal_is_usual_sa(const struct ipsec_sa *sa) {
     return likely(!(sa->flags & (SA_IPV6 | SA_TRANSPORT)) &&
-                  sa->sequence_last - WORKERS_MAX * ESP_SEAL_MAX >
+                  sa->sequence_last - ESP_SEAL_RESERVE >
                       atomic_load_explicit(&sa->sequence, memory_order_relaxed));
 }
 
