@@ -329,8 +329,16 @@ static int put_in_force(const struct ipsec_sa_settings *settings) {
     return ipsec_sa_add(&copy, IPSEC_OF_IKE);
 }
 
-/* An association with the same keys goes on where the one before it is, unless the daemon says
- * where: numbers must not come twice. */
+/* What workers may still send by an association while another one is about to take its place. */
+enum { NUMBERS_UNDER_WAY = 1 << 15 };
+
+static uint64_t sequence_behind(const struct ipsec_sa *sa, enum ipsec_direction direction) {
+    return ipsec_sa_sequence(sa) + (direction == IPSEC_OUT ? NUMBERS_UNDER_WAY : 0);
+}
+
+/* An association with the same keys goes on where the one before it is, or further on if the daemon
+ * says so, but never before: numbers must not come twice, in either direction. What the daemon says
+ * is what it has asked for a while ago. */
 static void go_on(struct xfrm_sa *sa, const struct xfrm_sa_record *before) {
     const struct ipsec_sa *old = before ? in_force(before) : NULL;
     const struct xfrm_lifetime_cur *use = &sa->use;
@@ -346,8 +354,8 @@ static void go_on(struct xfrm_sa *sa, const struct xfrm_sa_record *before) {
         };
     if (!old || !same_keys(&sa->settings, &before->sa.settings))
         return;
-    if (!sa->has_replay)
-        sa->settings.sequence = ipsec_sa_sequence(old);
+    sa->settings.sequence =
+        RTE_MAX(sa->settings.sequence, sequence_behind(old, sa->settings.direction));
     if (!sa->has_use)
         ipsec_sa_use(old, &sa->settings.before);
 }
@@ -358,7 +366,7 @@ static int replace(struct xfrm_sa_record *record, const struct xfrm_sa *sa) {
     int error;
 
     if (before) {
-        old.sequence = ipsec_sa_sequence(before);
+        old.sequence = sequence_behind(before, old.direction);
         ipsec_sa_use(before, &old.before);
     }
     take_out_of_force(record);
