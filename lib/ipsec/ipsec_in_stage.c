@@ -349,7 +349,7 @@ static void check_clear(struct worker *worker, struct burst *burst, uint64_t mas
     BURST_FOREACH (i, mask) {
         struct rte_mbuf *mbuf = burst->packets[i];
 
-        if (likely(!policy[i]) || spd_is_exempt(mbuf) || (spd_is_ike(mbuf) && is_ours(mbuf)))
+        if (likely(!policy[i]) || spd_is_exempt(mbuf) || (spd_is_of_ipsec(mbuf) && is_ours(mbuf)))
             continue;
         policy_tally(policy[i], worker->index)->packets++;
         if (policy[i]->action == IPSEC_PROTECT) {

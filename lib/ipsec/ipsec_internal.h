@@ -214,21 +214,22 @@ bool spd_look_up(struct worker *worker, enum ipsec_direction direction, const st
 /* The packet wants the policy's protection, and there is no association. Worker side. */
 void spd_note_unmet(struct ipsec_policy *policy, struct rte_mbuf *mbuf);
 
-/* Without these there would never be an association, or a neighbour: Neighbour Discovery, groups,
- * and ESP itself pass whatever the policies say. */
+/* Without these there would never be a neighbour: Neighbour Discovery and groups pass whatever the
+ * policies say. */
 static inline bool spd_is_exempt(struct rte_mbuf *mbuf) {
     enum { ROUTER_SOLICITATION = 133, REDIRECT = 137 };
     const struct packet_meta *meta = packet_meta(mbuf);
     const uint8_t *transport = rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, meta->l4_offset);
 
-    if (unlikely(meta->flags & PACKET_IP_MULTICAST || meta->l4_protocol == IPPROTO_ESP))
+    if (unlikely(meta->flags & PACKET_IP_MULTICAST))
         return true;
     return unlikely(meta->l4_protocol == IPPROTO_ICMPV6) &&
            !(meta->flags & PACKET_LATER_FRAGMENT) && meta->l4_offset < mbuf->data_len &&
            transport[0] >= ROUTER_SOLICITATION && transport[0] <= REDIRECT;
 }
-/* So does IKE, if the router itself speaks it: that of others is traffic like any other. */
-bool spd_is_ike(struct rte_mbuf *mbuf);
+/* So do ESP and IKE, if the router or its host speaks them: those of others are traffic like any
+ * other. */
+bool spd_is_of_ipsec(struct rte_mbuf *mbuf);
 
 /* The association added last that has this request and goes out, and the one before that one. NULL:
  * there is none. */

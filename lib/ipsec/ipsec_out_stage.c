@@ -99,7 +99,8 @@ static bool is_for_router(const struct packet_meta *meta) {
 }
 
 static bool is_exempt(struct rte_mbuf *mbuf) {
-    return spd_is_exempt(mbuf) || (packet_meta(mbuf)->flags & PACKET_OF_OURS && spd_is_ike(mbuf));
+    return spd_is_exempt(mbuf) ||
+           (packet_meta(mbuf)->flags & PACKET_OF_OURS && spd_is_of_ipsec(mbuf));
 }
 
 /* With many associations everything that belongs to one is far away in memory: it is asked for

@@ -759,8 +759,6 @@ static bool protects(const struct session_new *draft) {
         memcpy(packet.destination, &draft->destination, 4);
         packet.source_port = draft->key.v4.source_port;
     }
-    if (packet.protocol == IPPROTO_ESP)
-        return false; /* exempt, and so in the clear */
     packet.destination_port = draft->destination_port;
     if (!has_ports(packet.protocol))
         packet.source_port = packet.destination_port = 0;
@@ -772,11 +770,13 @@ void spd_init(void) {
     session_is_protected = protects;
 }
 
-bool spd_is_ike(struct rte_mbuf *mbuf) {
+bool spd_is_of_ipsec(struct rte_mbuf *mbuf) {
     enum { IKE_PORT = 500, ESP_UDP_PORT = 4500 };
     const struct packet_meta *meta = packet_meta(mbuf);
     uint16_t port;
 
+    if (meta->l4_protocol == IPPROTO_ESP)
+        return true;
     if (meta->l4_protocol != IPPROTO_UDP || meta->flags & PACKET_LATER_FRAGMENT ||
         meta->l4_offset + 4u > mbuf->data_len)
         return false;

@@ -535,11 +535,32 @@ CASE(bypass_and_nat) {
     goes_out(&out4, between(INSIDE ":1024", "10.9.0.2:53"), .sequence = 1);
 }
 
-/* It passes by the policies, and so in the clear: its source must not be seen there. */
-CASE(esp_of_the_inside_is_translated) {
+/* ESP of other hosts is traffic like any other: protected once more, translated where no policy is
+ * about it, and not let in where it should have been protected. */
+CASE(esp_of_others) {
     start(with_nat());
-    inject(LAN, ip4(.source = INSIDE, .destination = FAR, .protocol = 50, .size = 40));
-    expect(WAN, ip4(.source = ROUTER, .destination = FAR, .protocol = 50, .size = 40, .ttl = 63));
+    goes_out(&out4, ip4(.source = INSIDE, .destination = FAR, .protocol = 50, .size = 40),
+             .sequence = 1);
+    comes_in(&in4, ip4(.source = FAR, .destination = INSIDE, .protocol = 50, .size = 40),
+             .sequence = 1);
+    is_dropped(WAN, ip4(.source = FAR, .destination = INSIDE, .protocol = 50, .size = 40),
+               "ipsec_in.unprotected");
+    inject(LAN, ip4(.source = INSIDE, .destination = SERVER, .protocol = 50, .size = 40));
+    expect(WAN,
+           ip4(.source = ROUTER, .destination = SERVER, .protocol = 50, .size = 40, .ttl = 63));
+}
+
+CASE(policies_about_esp) {
+    start(with_ipsec("'policies': [{'direction': 'out', 'source': '0.0.0.0/0', 'protocol': 'esp',"
+                     " 'action': 'discard'},"
+                     "{'direction': 'in', 'source': '10.9.0.0/16', 'protocol': 'esp',"
+                     " 'action': 'discard'}]"));
+    is_dropped(LAN, ip4(.source = INSIDE, .destination = FAR, .protocol = 50, .size = 40),
+               "ipsec_out.discarded");
+    is_dropped(WAN, ip4(.source = FAR, .destination = INSIDE, .protocol = 50, .size = 40),
+               "ipsec_in.discarded");
+    is_dropped(WAN, ip4(.source = FAR, .destination = ROUTER, .protocol = 50, .size = 40),
+               "ipsec_in.unknown_spi");
 }
 
 /* What NAT has sent out in the clear must not go on so once a policy protects it; and an inside
