@@ -17,20 +17,30 @@ static bool now_and_then(unsigned in) {
 }
 
 /* What the peer has sent, and the router has taken. */
-static struct {
+struct model {
     uint8_t seen[NUMBERS];
     unsigned highest;
-} model;
+};
 
-static bool is_new(unsigned number) {
-    return number > model.highest ||
-           (model.highest - number < WINDOW && !model.seen[number % NUMBERS]);
+static struct model model;
+
+static bool is_new(const struct model *of, unsigned number) {
+    return number > of->highest || (of->highest - number < WINDOW && !of->seen[number % NUMBERS]);
 }
 
-static void is_taken(unsigned number) {
-    model.seen[number % NUMBERS] = 1;
-    if (number > model.highest)
-        model.highest = number;
+static void is_taken(struct model *of, unsigned number) {
+    of->seen[number % NUMBERS] = 1;
+    if (number > of->highest)
+        of->highest = number;
+}
+
+/* Mostly the next ones, in any order; sometimes an old one, or one far ahead. */
+static unsigned random_number(const struct model *of) {
+    if (now_and_then(4))
+        return 1 + draw(of->highest + 10);
+    if (now_and_then(10))
+        return of->highest + 1 + draw(300);
+    return of->highest + 1 - (of->highest > 200 ? draw(200) : 0);
 }
 
 static struct frame *random_packet(bool out, unsigned longest) {
@@ -128,17 +138,14 @@ static struct frame *spoil(const struct esp_sa *sa, const struct frame *frame, e
 }
 
 static void send_in(const struct esp_sa *sa) {
-    unsigned number = now_and_then(4) ? 1 + draw(model.highest + 10)
-                      : now_and_then(10)
-                          ? model.highest + 1 + draw(300)
-                          : model.highest + 1 - (model.highest > 200 ? draw(200) : 0);
+    unsigned number = random_number(&model);
     const struct frame *inner = random_packet(false, 1300);
     bool dummy = now_and_then(30);
     struct frame *frame = esp(sa, inner, .sequence = number, .tfc = now_and_then(6) ? draw(60) : 0,
                               .padding = now_and_then(8) ? 16 * draw(8) : 0,
                               .next_header = dummy ? NO_NEXT_HEADER : 0, .id = draw(65536));
     enum fate fate = now_and_then(3) ? FORGED : now_and_then(12) ? SHORTENED : GENUINE;
-    const bool expected = fate == GENUINE && is_new(number);
+    const bool expected = fate == GENUINE && is_new(&model, number);
     struct frame *found;
 
     if (fate != GENUINE)
@@ -148,7 +155,7 @@ static void send_in(const struct esp_sa *sa) {
     else
         inject(WAN, frame);
     if (expected)
-        is_taken(number);
+        is_taken(&model, number);
     found = take(LAN);
     require((found != NULL) == (expected && !dummy), "number %u, highest %u: %s", number,
             model.highest, found ? "a packet came out" : "it did not come out");
@@ -263,6 +270,177 @@ CASE(random_insides) {
             frames_free();
     }
     discard(ANYWHERE);
+    forget_drops();
+}
+
+/* --- bursts for several associations --- */
+
+/* Those of one network each, 10.9.N.0/24 and 2001:db8:9:N::/64, of every kind. */
+enum { SEVERAL = 7, BURST = 64, BURSTS = 400 };
+
+static struct {
+    struct esp_sa out, in;
+    uint64_t sequence; /* sent last */
+    unsigned serial;   /* of the last packet found */
+    unsigned sent, found;
+    struct model model;
+    const struct frame *expected[BURST];
+    unsigned first, count;
+} several[SEVERAL];
+
+static void start_several(void) {
+    const char *sas = "", *policies = "";
+
+    for (unsigned n = 0; n < SEVERAL; n++) {
+        struct esp_sa out = esp_kind(&out4, &out6, n % ESP_KINDS);
+
+        if (n % 3 == 2) {
+            out.algorithm = "aes-cbc-256";
+            out.key = KEY_256;
+            out.authentication = "hmac-sha256-128";
+            out.authentication_key = KEY_256;
+        }
+        out.spi = SPI_OUT + n;
+        memset(&several[n], 0, sizeof(several[n]));
+        several[n].out = out;
+        several[n].in = turned(&out, SPI_IN + n);
+        sas = text("%s%s%s, %s", sas, n ? ", " : "", sa_json(&several[n].out, "out", ""),
+                   sa_json(&several[n].in, "in", text(", 'replay_window': %u", WINDOW)));
+        policies = text("%s%s{'direction': 'out', 'destination': '10.9.%u.0/24', 'action':"
+                        " 'protect', 'spi': %u}, {'direction': 'out', 'destination':"
+                        " '2001:db8:9:%u::/64', 'action': 'protect', 'spi': %u},"
+                        "{'direction': 'in', 'source': '10.9.%u.0/24', 'action': 'protect', 'spi':"
+                        " %u}, {'direction': 'in', 'source': '2001:db8:9:%u::/64', 'action':"
+                        " 'protect', 'spi': %u}",
+                        policies, n ? ", " : "", n, SPI_OUT + n, n, SPI_OUT + n, n, SPI_IN + n, n,
+                        SPI_IN + n);
+    }
+    start(with_sas(sas, policies));
+}
+
+/* Port 1 to 65535 of the inside is the packet's serial number. */
+static struct frame *numbered(unsigned n, bool out, bool ipv6, unsigned serial, unsigned size) {
+    const char *inside = text(ipv6 ? "[" INSIDE6 "]:%u" : INSIDE ":%u", serial);
+    const char *far = text(ipv6 ? "[2001:db8:9:%u::1]:9" : "10.9.%u.1:9", n);
+
+    return ipv6
+               ? udp6(.source = out ? inside : far, .destination = out ? far : inside, .size = size)
+               : udp4(.source = out ? inside : far, .destination = out ? far : inside, .size = size,
+                      .id = serial);
+}
+
+/* Each association's packets in the order in which they came, with numbers in the order in which
+ * they leave. */
+static void found_outside(const struct frame *frame) {
+    struct esp_found found;
+    unsigned n = 0;
+    const uint8_t *inner;
+    bool ipv6;
+
+    while (n < SEVERAL &&
+           esp_unwrap(&several[n].out, frame, (uint32_t)(several[n].sequence >> 32), &found))
+        n++;
+    require(n < SEVERAL, "a packet of no association");
+    require(found.sequence == ++several[n].sequence, "association %u sent number %lu before %lu", n,
+            (unsigned long)found.sequence, (unsigned long)several[n].sequence);
+    inner = found.inner->bytes + IP;
+    ipv6 = inner[0] >> 4 == 6;
+    if (!ipv6 && ((inner[6] & 0x1f) != 0 || inner[7] != 0))
+        return; /* a later fragment */
+    inner += ipv6 ? 40 : 20;
+    require((unsigned)(inner[0] << 8 | inner[1]) > several[n].serial,
+            "association %u sent packet %u behind %u", n, inner[0] << 8 | inner[1],
+            several[n].serial);
+    several[n].serial = (unsigned)(inner[0] << 8 | inner[1]);
+    several[n].found++;
+}
+
+CASE(bursts_out) {
+    unsigned serial = 0;
+    const struct frame *frame;
+
+    random_state = 4711;
+    start_several();
+    for (unsigned round = 0; round < BURSTS; round++) {
+        /* In some rounds only usual packets, in some of one association, in some of all kinds. */
+        unsigned one = now_and_then(4) ? draw(SEVERAL) : SEVERAL, unusual = draw(3);
+
+        for (unsigned i = 0; i < BURST; i++) {
+            unsigned n = one < SEVERAL ? one : draw(SEVERAL);
+            bool ipv6 = unusual > 0 && now_and_then(4), strange = unusual > 1 && now_and_then(8);
+            unsigned size = strange && !ipv6 ? 1 + draw(2900) : 1 + draw(600);
+            const struct frame *packet = numbered(n, true, ipv6, ++serial, size);
+
+            if (strange && now_and_then(2))
+                inject_segments(LAN, packet, 100 + draw(300));
+            else
+                inject(LAN, packet);
+            several[n].sent++;
+        }
+        while ((frame = take(WAN)) != NULL)
+            found_outside(frame);
+        frames_free();
+    }
+    for (unsigned n = 0; n < SEVERAL; n++)
+        require(several[n].found == several[n].sent, "association %u: %u packets of %u", n,
+                several[n].found, several[n].sent);
+    expect_nothing(ANYWHERE);
+    expect_no_drops();
+}
+
+static void found_inside(const struct frame *frame) {
+    const bool ipv6 = is_ipv6(frame);
+    const unsigned n = ipv6 ? frame->bytes[IP + 8 + 7] : frame->bytes[IP + 12 + 2];
+    const struct frame *expected;
+
+    require(n < SEVERAL && several[n].first < several[n].count, "a packet that nobody sent");
+    expected = several[n].expected[several[n].first++];
+    require(frame->length == expected->length &&
+                memcmp(frame->bytes + IP, expected->bytes + IP, frame->length - IP) == 0,
+            "association %u: another packet than the next one came out", n);
+}
+
+/* What is genuine and new comes out, in the order in which it came in, whatever lies between. */
+CASE(bursts_in) {
+    unsigned serial = 0;
+    const struct frame *found;
+
+    random_state = 815;
+    start_several();
+    for (unsigned round = 0; round < BURSTS; round++) {
+        unsigned one = now_and_then(4) ? draw(SEVERAL) : SEVERAL, unusual = draw(3);
+
+        for (unsigned n = 0; n < SEVERAL; n++)
+            several[n].first = several[n].count = 0;
+        for (unsigned i = 0; i < BURST; i++) {
+            const unsigned n = one < SEVERAL ? one : draw(SEVERAL);
+            const struct esp_sa *sa = &several[n].in;
+            struct model *of = &several[n].model;
+            bool ipv6 = unusual > 0 && now_and_then(4), strange = unusual > 1 && now_and_then(8);
+            unsigned number = unusual ? random_number(of) : of->highest + 1;
+            const struct frame *inner =
+                numbered(n, false, ipv6, ++serial % UINT16_MAX, 1 + draw(600));
+            struct frame *frame = esp(sa, inner, .sequence = number, .tfc = strange ? draw(60) : 0);
+
+            if (unusual && now_and_then(10))
+                frame = spoil(sa, frame, draw(2) ? FORGED : SHORTENED);
+            else if (is_new(of, number)) {
+                is_taken(of, number);
+                several[n].expected[several[n].count++] = hop(inner);
+            }
+            if (strange && now_and_then(2))
+                inject_segments(WAN, frame, 150 + draw(300));
+            else
+                inject(WAN, frame);
+        }
+        while ((found = take(LAN)) != NULL)
+            found_inside(found);
+        for (unsigned n = 0; n < SEVERAL; n++)
+            require(several[n].first == several[n].count, "association %u: %u packets of %u", n,
+                    several[n].first, several[n].count);
+        discard(ANYWHERE); /* errors about ports where no ESP is */
+        frames_free();
+    }
     forget_drops();
 }
 
