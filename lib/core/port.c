@@ -1079,6 +1079,25 @@ bool port_request_compatible(const struct port *port, const struct port_request 
            (port->rx_scatter || mtu + FRAME_OVERHEAD <= RTE_MBUF_DEFAULT_DATAROOM);
 }
 
+int port_request_check(const struct port *port, const struct port_request *request,
+                       unsigned workers, struct rte_mempool *pool, const char *path,
+                       struct problems *problems) {
+    struct port tried = *port;
+    struct rte_eth_dev_info info;
+    int error = 0;
+
+    if (strcmp(port->request.device, request->device) != 0 ||
+        rte_eth_dev_info_get(port->id, &info) != 0) {
+        return 0;
+    }
+    tried.request = *request;
+    /* The others are made with as many queues as they are to have. */
+    if (!port->driver->queues_exact) {
+        error = choose_queues(&tried, &info, RTE_MAX(workers, 1u), path, problems);
+    }
+    return error ? error : check_mtu(&tried, &info, pool, request_mtu(request), path, problems);
+}
+
 int port_update(struct port *port, const struct port_request *request, const char *path,
                 struct problems *problems) {
     uint16_t mtu = request_mtu(request), old_mtu = port->mtu;

@@ -149,6 +149,12 @@ int port_open(const struct port_request *request, unsigned workers,
 /* Can the running port take this request without being closed and opened again? No for another
  * device, other numbers of queues or descriptors, and for an MTU the running setup cannot carry. */
 bool port_request_compatible(const struct port *port, const struct port_request *request);
+/* Is such a request within what the device of the running port says of itself? Asked before the port
+ * is closed for an incompatible request. `pool`: where its receive buffers come from. 0, or -EINVAL
+ * with problems. What only an attempt can tell, as with other arguments of the device, passes. */
+int port_request_check(const struct port *port, const struct port_request *request,
+                       unsigned workers, struct rte_mempool *pool, const char *path,
+                       struct problems *problems);
 /* Applies the parts of a compatible request that may change while running (MTU, MAC, promiscuous).
  * Returns 0 or negative errno with a problem; on failure nothing has changed. */
 int port_update(struct port *port, const struct port_request *request, const char *path,

@@ -324,12 +324,17 @@ static int reopen_changed(const struct interfaces_config *config, struct problem
         const struct interface_config *interface = &config->list[i];
         struct open_port *it = interface->device[0] ? find_open(interface->device) : NULL;
         struct port_request request;
+        int error;
 
         if (!it || it->fresh)
             continue;
         request = make_request(config, interface);
         if (port_request_compatible(it->port, &request))
             continue;
+        error =
+            port_request_check(it->port, &request, workers_count(), it->pool, it->path, problems);
+        if (error)
+            return error;
         if (it->port->driver->no_hotplug) {
             problems_add(
                 problems, it->path,

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 
-from lab import (LAN, LAN6, LAN_ROUTER, WAN, WAN6, Skip, Tap, arguments, check, equal,
+from lab import (LAN, LAN6, LAN_ROUTER, WAN, WAN6, RpcError, Skip, Tap, arguments, check, equal,
                  memory_arguments, plain_config, plain_hosts, plain_scene, until)
 
 
@@ -197,6 +197,21 @@ def reloads(tap):
             lan.run("traceroute", "-n", WAN)
             lan.ping(WAN6, "-s", 4000, count=20)
             until(lambda: idle() <= before, f"no more than {before} buffers are in use", 20)
+        with tap.case("a change that a port cannot carry is refused, and its TAP stays"):
+            def refused(part, **members):
+                document = plain_config()
+                document["interfaces"]["lan"].update(members)
+                try:
+                    router.call("config.apply", {"config": document})
+                    check(False, f"{members} was taken")
+                except RpcError as error:
+                    check(any(part in each for each in error.problems()), f"{error.problems()}")
+                lan.ping(WAN)
+
+            index = lan.run("cat", "/sys/class/net/eth0/ifindex").stdout
+            refused("carries at most", mtu=9000)
+            refused("has only", rx_queues=32)
+            equal(lan.run("cat", "/sys/class/net/eth0/ifindex").stdout, index, "index of the TAP")
         with tap.case("memory does not grow with reloads"):
             def resident():
                 with open(f"/proc/{router.process.pid}/status", encoding="ascii") as file:

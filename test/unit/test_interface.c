@@ -734,7 +734,7 @@ static void test_reopen_ring(void **state) {
           "down a\nplan 0\nplan 1\nup a\n");
     assert_int_equal(interface_by_name("a")->port->rx_queues, 2);
     assert_true(apply(INTERFACES("\"a\":{\"device\":\"net_ring0\",\"rx_queues\":64}")) < 0);
-    expect_events("down a\nplan 0\nplan 1\nup a\n");
+    expect_events(""); /* noticed before the port is closed */
     assert_int_equal(interface_by_name("a")->port->rx_queues, 2);
 }
 
