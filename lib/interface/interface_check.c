@@ -56,6 +56,17 @@ int interfaces_config_find(const struct interfaces_config *config, const char *n
 
 /* --- devices, VLANs, twins --- */
 
+/* The Linux interface or the socket that both devices would be at. AF_XDP may share an interface by
+ * its queues. */
+static bool share_an_end(const char *a, const char *b, char *end, size_t size) {
+    char other[PORT_DEVICE_TEXT];
+
+    return port_device_argument(a, "iface", 0, end, size) &&
+           port_device_argument(b, "iface", 0, other, sizeof(other)) && strcmp(end, other) == 0 &&
+           !(port_device_argument(a, "start_queue", 0, NULL, 0) &&
+             port_device_argument(b, "start_queue", 0, NULL, 0));
+}
+
 static void check_place(const struct interfaces_config *config, const struct decode *nodes,
                         unsigned index) {
     const struct interface_config *interface = &config->list[index];
@@ -64,10 +75,16 @@ static void check_place(const struct interfaces_config *config, const struct dec
 
     for (unsigned i = 0; i < index; i++) {
         const struct interface_config *other = &config->list[i];
+        char end[PORT_DEVICE_TEXT];
 
-        if (interface->device[0] && other->device[0] &&
-            interface_device_same(interface->device, other->device))
-            decode_problem(&device, "the device already belongs to interface `%s`", other->name);
+        if (interface->device[0] && other->device[0]) {
+            if (interface_device_same(interface->device, other->device))
+                decode_problem(&device, "the device already belongs to interface `%s`",
+                               other->name);
+            else if (share_an_end(interface->device, other->device, end, sizeof(end)))
+                decode_problem(&device, "`%s` already belongs to interface `%s`", end,
+                               other->name);
+        }
         if (interface->parent[0] && interface->vlan && interface->vlan == other->vlan &&
             strcmp(interface->parent, other->parent) == 0)
             decode_problem(&vlan, "VLAN %u of `%s` already belongs to interface `%s`",
