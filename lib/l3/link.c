@@ -59,6 +59,8 @@ static bool names_whole_prefix(const struct ip_prefix *prefix, const struct ip_a
 bool link_neighbour_possible(const struct interface *interface, const struct ip_address *address) {
     const struct ip_prefix *prefix;
 
+    if (interface->if_id != 0) /* a tunnel has no link layer, whatever its peer says */
+        return false;
     if (!ip_address_is_host(address) || link_own(interface, address))
         return false;
     if (address->family == AF_INET6 && ip_address_is_link_local(address))

@@ -839,8 +839,9 @@ static struct neighbour *glean(struct rte_mbuf *mbuf, uint16_t interface_id) {
         host_route_update(n);
         return n;
     }
-    /* That the prefix is on-link the route has said already. */
-    if (!ip_address_is_host(&address) || link_own(interface, &address)) {
+    /* That the prefix is on-link the route has said already. An answer to a link-local address may
+     * lead to a tunnel, though, which has no neighbours. */
+    if (interface->if_id != 0 || !ip_address_is_host(&address) || link_own(interface, &address)) {
         drop(mbuf, DROP_NOT_ON_LINK);
         return NULL;
     }

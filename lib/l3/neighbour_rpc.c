@@ -146,6 +146,11 @@ static json_t *neighbour_add(struct rpc_request *request) {
     right &= decode_required(&params, "mac", &mac_at) && decode_mac(&mac_at, mac);
     if (!right)
         return NULL;
+    if (interface->if_id != 0) {
+        decode_problem(&interface_at_, "`%s` is a tunnel, which has no link-layer addresses",
+                       interface->name);
+        return NULL;
+    }
     switch (neighbour_add_static(interface->id, &address, mac)) {
     case 0:
         return rpc_result(request, json_object());

@@ -470,4 +470,52 @@ CASE(another_number) {
     contains(rpc("interface.list", "{}"), "'if_id':9");
 }
 
+/* --- no link layer --- */
+
+/* What the peer says about its own is not believed, and traffic goes on into the tunnel. */
+CASE(neighbour_discovery_in_a_tunnel) {
+    static const char *const sources[] = {"2001:db8:ff::2", "fe80::9"};
+
+    start(with_vpn());
+    for (unsigned i = 0; i < 2; i++)
+        is_dropped(WAN,
+                   esp(&in4,
+                       neighbour_solicitation(.source = sources[i], .destination = "2001:db8:ff::1",
+                                              .target = "2001:db8:ff::1",
+                                              .source_link = "02:00:00:00:09:09"),
+                       .sequence = i + 1),
+                   "nd.source_not_on_link");
+    contains_not(rpc("neighbour.list", "{}"), "vpn");
+    goes_out(&out4, udp6(.source = "[" INSIDE6 "]:1", .destination = "[2001:db8:ff::2]:2"),
+             .sequence = 1, .df = true);
+}
+
+/* An answer to a link-local address makes no neighbour either. */
+CASE(an_echo_from_a_link_local_address_in_a_tunnel) {
+    start(with_vpn());
+    inject(WAN, esp(&in4, icmp6_echo(.source = "fe80::9", .destination = "2001:db8:ff::1"),
+                    .sequence = 1));
+    turn();
+    forget_drops();
+    contains_not(rpc("neighbour.list", "{}"), "fe80::9");
+    inject(WAN, esp(&in4,
+                    neighbour_advertisement(.source = "fe80::9", .destination = "2001:db8:ff::1",
+                                            .target = "fe80::9", .flags = 0x60,
+                                            .target_link = "02:00:00:00:09:09"),
+                    .sequence = 2));
+    inject(WAN, esp(&in4, icmp6_echo(.source = "fe80::9", .destination = "2001:db8:ff::1"),
+                    .sequence = 3));
+    turn();
+    forget_drops();
+    contains_not(rpc("neighbour.list", "{}"), "fe80::9");
+}
+
+CASE(a_static_neighbour_in_a_tunnel) {
+    start(with_vpn());
+    rpc_fails("neighbour.add",
+              "{'interface': 'vpn', 'address': '10.255.0.2', 'mac': '02:00:00:00:09:09'}",
+              "$.interface");
+    goes_out(&out4, between(INSIDE ":1", "10.255.0.2:2"), .sequence = 1);
+}
+
 HARNESS_MAIN()
