@@ -12,7 +12,7 @@ programs=$build/app
 lan=demo-lan-$$ wan=demo-wan-$$
 work=$(mktemp -d /tmp/dpdk-router-demo.XXXXXX)
 socket=$work/control.sock
-router= servers=
+router= servers= view=
 . conf/setup/hugepages.sh
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
@@ -25,8 +25,8 @@ fail() {
 }
 
 clean_up() {
-  trap - EXIT INT TERM
-  for server in $servers; do kill "$server" 2>/dev/null; done
+  trap - EXIT INT TERM HUP
+  for server in $servers $view; do kill "$server" 2>/dev/null; done
   if [ -n "$router" ]; then
     kill "$router" 2>/dev/null
     wait "$router" 2>/dev/null
@@ -48,6 +48,8 @@ host() { # NAMESPACE DEVICE IPV4/LENGTH GATEWAY IPV6/LENGTH GATEWAY
 }
 
 reach() { # NAMESPACE ADDRESS
+  # Once unseen: the first packet waits for neighbours on both sides.
+  ip netns exec "$1" ping -c 1 -W 1 "$2" > /dev/null 2>&1
   ip netns exec "$1" ping -c 3 -i 0.2 -W 1 "$2" > "$work/ping" 2>&1
   local status=$?
   sed -n '/bytes from/p; /transmitted/p' "$work/ping"
@@ -85,6 +87,7 @@ ask() { # NAMESPACE ADDRESS PORT
 trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
+trap 'exit 129' HUP
 
 hugepages_begin 320
 if [ "$hugepages" = yes ]; then
@@ -158,7 +161,12 @@ if [ -t 0 ] && [ -t 1 ]; then
   echo "  $programs/routerctl -s $socket"
   sleep 2
   ip netns exec "$lan" ping -q -i 0.2 203.0.113.1 > /dev/null 2>&1 &
-  "$programs/routerctl" -s "$socket" show interfaces live
+  servers="$servers $!"
+  # Beside the shell, which takes signals only while it waits.
+  exec 3<&0
+  "$programs/routerctl" -s "$socket" show interfaces live <&3 &
+  view=$!
+  wait $view
 else
   say "lan reached wan over IPv4 and IPv6; wan reached only the port that is forwarded to lan"
 fi

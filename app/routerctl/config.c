@@ -121,7 +121,8 @@ int run_config_apply(struct session *session, const struct match *match) {
     } else {
         uint64_t changes = field_count(result, "changes");
         if (changes == 0)
-            puts("nothing to change, this configuration is in force already");
+            printf("nothing to change, this configuration is in force already%s\n",
+                   field_real(result, "confirm_timeout") > 0 ? "" : ", and stays");
         else
             printf("applied, %s change%s\n", format_count(changes).text, changes == 1 ? "" : "s");
         if (field_real(result, "confirm_timeout") > 0)

@@ -555,7 +555,7 @@ class Config(Case):
         self.assertEqual(self.last(), ("config.apply", {"config": {"mbufs": 4096}}))
         self.file("same.json", "{}")
         self.assertEqual(self.ok("config apply same.json"),
-                         "nothing to change, this configuration is in force already\n")
+                         "nothing to change, this configuration is in force already, and stays\n")
         self.assertEqual(self.ok("config apply new.json confirm 60"),
                          "applied, 3 changes\n"
                          "without \"config confirm\" it is undone in 1 min 0 s\n")
