@@ -153,6 +153,8 @@ enum config_result config_store_apply(const json_t *document, uint32_t confirm_s
     event_timer_stop(&store.confirm);
     log_notice("config", "applied a configuration (%zu changes)", count);
     if (confirm_seconds > 0 && store.target && (pending || count > 0)) {
+        /* From now on, not from when the request came: many routes may have taken seconds. */
+        event_refresh();
         event_timer_start(&store.confirm, (uint64_t)confirm_seconds * 1000);
         log_notice("config", "the configuration is to be confirmed within %u seconds",
                    confirm_seconds);

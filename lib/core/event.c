@@ -61,6 +61,10 @@ uint64_t event_now(void) {
     return loop.now;
 }
 
+void event_refresh(void) {
+    read_clock();
+}
+
 void event_advance(uint64_t msec) {
     loop.advanced += msec;
     loop.now += msec;

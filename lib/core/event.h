@@ -49,6 +49,8 @@ static inline bool event_timer_armed(const struct event_timer *self) {
  * of them; outside as of now. Tests may move the clock forward: event_advance() adds to it. */
 uint64_t event_now(void);
 void event_advance(uint64_t msec);
+/* Reads the clock anew, in a callback that has taken long and goes on to start timers. */
+void event_refresh(void);
 
 /* Makes the loop, once, before any other call. 0 or negative errno (-EALREADY when it exists).
  * event_free() undoes it: timers are disarmed, descriptors are no longer watched. */

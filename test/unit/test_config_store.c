@@ -29,7 +29,8 @@
 
 /* ---- the made-up sections ---- */
 
-static bool device_gone; /* the pool's prepare() fails */
+static bool device_gone;        /* the pool's prepare() fails */
+static unsigned preparing_msec; /* how long it takes */
 static uint32_t size_in_force;
 static size_t tunnels_in_force;
 
@@ -58,6 +59,7 @@ static void *pool_decode(struct decode *d) {
 
 static int pool_prepare(const struct config *old, const struct config *new,
                         struct problems *problems) {
+    usleep(preparing_msec * 1000);
     (void)old;
     (void)new;
     if (device_gone) {
@@ -345,6 +347,26 @@ static void test_confirm_timeout_rolls_back(void **state) {
     /* The unconfirmed one does not come back. */
     assert_int_equal(simple(config_store_rollback), CONFIG_CONFLICT);
     assert_int_equal(simple(config_store_confirm), CONFIG_CONFLICT);
+}
+
+/* The time to confirm is not spent on applying. */
+static void apply_slowly(struct event_timer *timer) {
+    (void)timer;
+    preparing_msec = 300;
+    assert_int_equal(apply("{\"pool\": {\"size\": 2}}", 1), CONFIG_DONE);
+    preparing_msec = 0;
+}
+
+static void test_confirm_timeout_begins_when_it_is_applied(void **state) {
+    struct event_timer timer = {.expired = apply_slowly};
+
+    (void)state;
+    assert_int_equal(apply("{\"pool\": {\"size\": 1}}", 0), CONFIG_DONE);
+    event_timer_start(&timer, 0);
+    while (size_in_force == 1)
+        event_turn(1);
+    assert_in_range(config_store_confirm_remaining(), 800, 1000);
+    assert_int_equal(simple(config_store_confirm), CONFIG_DONE);
 }
 
 static void test_confirm(void **state) {
@@ -851,6 +873,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_apply, setup, teardown),
         cmocka_unit_test_setup_teardown(test_failures_leave_all_as_it_was, setup, teardown),
         cmocka_unit_test_setup_teardown(test_confirm_timeout_rolls_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_confirm_timeout_begins_when_it_is_applied, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_confirm, setup, teardown),
         cmocka_unit_test_setup_teardown(test_second_apply_keeps_the_good_target, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rollback_while_pending, setup, teardown),
