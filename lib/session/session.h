@@ -142,7 +142,7 @@ enum session_flags {
     SESSION_FIN_FORWARD = 1 << 2,
     SESSION_FIN_BACKWARD = 1 << 3,
     SESSION_PICKED_UP = 1 << 4,   /* began in mid-stream */
-    SESSION_RST_FORWARD = 1 << 5, /* closed by an RST from this side while established */
+    SESSION_RST_FORWARD = 1 << 5, /* closed by an RST from this side, after an answer */
     SESSION_RST_BACKWARD = 1 << 6,
     SESSION_BOUND = 1 << 7, /* began by a static binding of the NAT, and ends with that */
 };

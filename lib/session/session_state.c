@@ -8,6 +8,11 @@
 /* What is still under way that long after an RST which has overtaken it, comes no more. */
 enum { OVERTAKEN_TICKS = SESSION_TICKS };
 
+enum {
+    FIN_BOTH = SESSION_FIN_FORWARD | SESSION_FIN_BACKWARD,
+    RST_BOTH = SESSION_RST_FORWARD | SESSION_RST_BACKWARD,
+};
+
 const char *const session_state_names[SESSION_STATES] = {
     [SESSION_FREE] = "free",
     [SESSION_ENDING] = "ending",
@@ -89,23 +94,25 @@ static bool set_state(uint32_t flow, uint8_t from, enum session_state to) {
     return true;
 }
 
+static void clear_flags(struct session *session, unsigned flags) {
+    __atomic_fetch_and(&session->flags, (uint8_t)~flags, __ATOMIC_RELAXED);
+}
+
 /* Another connection between the same ports: RFC 6191, and RFC 9293 section 3.6.1. */
 static void reopen(uint32_t flow, uint8_t from) {
-    struct session *session = &sessions[flow_session(flow)];
-
-    __atomic_fetch_and(&session->flags,
-                       (uint8_t) ~(SESSION_FIN_FORWARD | SESSION_FIN_BACKWARD |
-                                   SESSION_RST_FORWARD | SESSION_RST_BACKWARD),
-                       __ATOMIC_RELAXED);
+    clear_flags(&sessions[flow_session(flow)], FIN_BOTH | RST_BOTH);
     set_state(flow, from, SESSION_TCP_OPENING);
+}
+
+static bool is_finished(const struct session *session) {
+    return (__atomic_load_n(&session->flags, __ATOMIC_RELAXED) & FIN_BOTH) == FIN_BOTH;
 }
 
 static void finish(uint32_t flow, uint8_t state) {
     struct session *session = &sessions[flow_session(flow)];
-    const uint8_t both = SESSION_FIN_FORWARD | SESSION_FIN_BACKWARD;
 
     set_flag(session, flow_is_backward(flow) ? SESSION_FIN_BACKWARD : SESSION_FIN_FORWARD);
-    if ((__atomic_load_n(&session->flags, __ATOMIC_RELAXED) & both) == both)
+    if (is_finished(session))
         set_state(flow, state, SESSION_TCP_CLOSING);
     else if (state != SESSION_TCP_ESTABLISHED)
         set_state(flow, state, SESSION_TCP_ESTABLISHED);
@@ -114,12 +121,12 @@ static void finish(uint32_t flow, uint8_t state) {
 static void reset(uint32_t flow, uint8_t state) {
     if (state == SESSION_TCP_CLOSED)
         return;
-    if (state == SESSION_TCP_ESTABLISHED) {
-        /* Stays so while the session is closed: see take_flow() in session_stage.c. */
-        session_flows[flow].last = atomic_load_explicit(&session_clock, memory_order_relaxed);
+    /* Stays so while the session is closed: see take_flow() in session_stage.c. */
+    session_flows[flow].last = atomic_load_explicit(&session_clock, memory_order_relaxed);
+    /* Before an answer there is nothing to go on with: only a SYN and an answer count then. */
+    if (state != SESSION_TCP_OPENING)
         set_flag(&sessions[flow_session(flow)],
                  flow_is_backward(flow) ? SESSION_RST_BACKWARD : SESSION_RST_FORWARD);
-    }
     set_state(flow, state, SESSION_TCP_CLOSED);
 }
 
@@ -136,9 +143,23 @@ static bool was_forged(uint32_t flow, uint8_t flags) {
         !(__atomic_load_n(&session->flags, __ATOMIC_RELAXED) & mark) ||
         (int32_t)(now - session_flows[flow].last) < OVERTAKEN_TICKS)
         return false;
-    __atomic_fetch_and(&session->flags, (uint8_t) ~(SESSION_RST_FORWARD | SESSION_RST_BACKWARD),
-                       __ATOMIC_RELAXED);
+    clear_flags(session, RST_BOTH);
     return true;
+}
+
+/* An ACK, or the answer to a SYN, after an RST. Who answers has not refused: an RST during the
+ * handshake was about an old SYN (RFC 9293 section 3.5, figure 8) or forged. As ever it takes an
+ * ACK of the first side as well until the connection is established. */
+static void go_on(uint32_t flow, uint8_t flags) {
+    struct session *session = &sessions[flow_session(flow)];
+
+    if (flags & TCP_SYN && flow_is_backward(flow)) {
+        clear_flags(session, RST_BOTH);
+        set_state(flow, SESSION_TCP_CLOSED, SESSION_TCP_ANSWERED);
+    } else if (was_forged(flow, flags)) {
+        set_state(flow, SESSION_TCP_CLOSED,
+                  is_finished(session) ? SESSION_TCP_CLOSING : SESSION_TCP_ESTABLISHED);
+    }
 }
 
 static enum session_drop follow_tcp(uint32_t flow, uint8_t state, uint8_t flags) {
@@ -175,12 +196,12 @@ static enum session_drop follow_tcp(uint32_t flow, uint8_t state, uint8_t flags)
             set_quick(flow, true);
         return SESSION_PASS;
     default: /* closing or closed: the last segments under way still pass */
-        if (state == SESSION_TCP_CLOSED && was_forged(flow, flags))
-            set_state(flow, state, SESSION_TCP_ESTABLISHED);
         if (syn && !ack) {
             if (backward)
                 return SESSION_DROP_TCP_OUT_OF_STATE;
             reopen(flow, state);
+        } else if (state == SESSION_TCP_CLOSED) {
+            go_on(flow, flags);
         }
         return SESSION_PASS;
     }

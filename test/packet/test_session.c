@@ -1113,6 +1113,95 @@ CASE(a_reset_that_overtakes_others_ends_a_connection) {
     out_dropped(ACK, "session.tcp_no_session");
 }
 
+/* For longer than a closed session lives. */
+static void data_goes_both_ways(void) {
+    for (unsigned i = 0; i < 15; i++) {
+        out(ACK | PSH);
+        back(ACK | PSH);
+        advance(1000);
+    }
+    state_is("tcp_established");
+}
+
+/* RFC 9293 section 3.5, figure 8: the first side resets what an old SYN of its own has begun. */
+CASE(an_old_syn_comes_before_the_real_one) {
+    start(one_way);
+    out(SYN);
+    out(SYN);
+    back(SYN | ACK);
+    out(RST);
+    state_is("tcp_closed");
+    back(SYN | ACK);
+    state_is("tcp_answered");
+    out(ACK);
+    data_goes_both_ways();
+}
+
+CASE(a_forged_reset_does_not_refuse_a_connection) {
+    start(one_way);
+    out(SYN);
+    back(RST | ACK);
+    back(SYN | ACK);
+    out(ACK);
+    data_goes_both_ways();
+}
+
+CASE(a_forged_reset_after_the_answer) {
+    start(one_way);
+    out(SYN);
+    back(SYN | ACK);
+    back(RST);
+    out(ACK);
+    data_goes_both_ways();
+    rpc("session.flush", "{}");
+    out(SYN);
+    back(SYN | ACK);
+    out(RST);
+    out(ACK);
+    data_goes_both_ways();
+}
+
+CASE(a_forged_reset_after_fin) {
+    start(one_way);
+    establish();
+    out(FIN | ACK);
+    back(FIN | ACK);
+    back(RST);
+    state_is("tcp_closed");
+    advance(3000);
+    back(ACK);
+    state_is("tcp_closing");
+}
+
+/* Nobody can go on with what was refused. */
+CASE(a_refused_connection_stays_closed) {
+    start(one_way);
+    out(SYN);
+    back(RST | ACK);
+    for (unsigned i = 0; i < 5; i++) {
+        advance(2000);
+        back(ACK);
+        out(ACK);
+        state_is("tcp_closed");
+    }
+    advance(3000);
+    sessions_are(0);
+}
+
+CASE(a_scan_leaves_nothing) {
+    start(one_way);
+    out(SYN);
+    back(SYN | ACK);
+    out(RST);
+    advance(1000);
+    back(SYN | ACK); /* sent again: the RST is lost behind the router */
+    state_is("tcp_answered");
+    out(RST);
+    state_is("tcp_closed");
+    advance(13000);
+    sessions_are(0);
+}
+
 CASE(a_network_of_64_bits_is_one_source) {
     start(one_way_with("'sessions': {'limits': {'per_source': 5}}"));
     for (unsigned n = 0; n < 5; n++)
