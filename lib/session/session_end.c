@@ -44,15 +44,6 @@ bool session_close(struct worker *worker, uint32_t number, const char *reason) {
 
 /* --- the sweep --- */
 
-/* Ticks since the last packet, either way. */
-static uint32_t idle(uint32_t number, uint32_t now) {
-    uint32_t forward = now - __atomic_load_n(&session_flows[number * 2].last, __ATOMIC_RELAXED);
-    uint32_t backward =
-        now - __atomic_load_n(&session_flows[number * 2 + 1].last, __ATOMIC_RELAXED);
-
-    return RTE_MIN(forward, backward);
-}
-
 static void sweep_one(struct worker *worker, uint32_t number, uint32_t now) {
     uint8_t state = __atomic_load_n(&sessions[number].state, __ATOMIC_ACQUIRE);
     uint32_t timeout;
@@ -62,8 +53,7 @@ static void sweep_one(struct worker *worker, uint32_t number, uint32_t now) {
     timeout = atomic_load_explicit(&session_limits.timeout[state], memory_order_relaxed);
     if (session_flows[number * 2].flags & FLOW_DEAD)
         session_close(worker, number, "ended");
-    /* A worker may have read the clock a moment before it was turned. */
-    else if (idle(number, now) >= timeout && (int32_t)idle(number, now) >= 0)
+    else if (session_idle(number, now) >= timeout)
         session_close(worker, number, "timeout");
 }
 

@@ -79,10 +79,6 @@ static uint16_t vrf_number(struct writing *writing, uint16_t vrf) {
     return add_name(writing, &writing->vrf_name[vrf % VRFS_MAX], vrf_name(vrf));
 }
 
-static uint32_t ticks_since(uint32_t now, uint32_t then) {
-    return (int32_t)(now - then) > 0 ? now - then : 0;
-}
-
 static bool write_record(uint32_t number, const struct session *session, void *context) {
     struct writing *writing = context;
     const struct flow *flow = &session_flows[number * 2];
@@ -104,8 +100,8 @@ static bool write_record(uint32_t number, const struct session *session, void *c
     record->out = interface_number(writing, session->out_interface);
     record->vrf = vrf_number(writing, flow_vrf(&flow[0]));
     record->out_vrf = vrf_number(writing, flow_vrf(&flow[1]));
-    record->idle = RTE_MIN(ticks_since(now, flow[0].last), ticks_since(now, flow[1].last));
-    record->age = ticks_since(now, session->created);
+    record->idle = session_idle(number, now);
+    record->age = session_ticks_since(now, session->created);
     for (unsigned way = 0; way < 2; way++) {
         record->packets[way] = flow[way].packets;
         record->bytes[way] = flow[way].bytes;

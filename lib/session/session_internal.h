@@ -238,6 +238,22 @@ static inline void flow_count(struct flow *flow, const struct rte_mbuf *mbuf, un
     flow->bytes += mbuf->pkt_len - l3_offset;
 }
 
+/* --- time --- */
+
+/* Another worker may have stored a time that is a tick ahead of `now`: that is no time at all. */
+static inline uint32_t session_ticks_since(uint32_t now, uint32_t then) {
+    return (int32_t)(now - then) > 0 ? now - then : 0;
+}
+
+/* Ticks since the session's last packet, either way. */
+static inline uint32_t session_idle(uint32_t number, uint32_t now) {
+    const struct flow *flow = &session_flows[number * 2];
+    uint32_t forward = session_ticks_since(now, __atomic_load_n(&flow[0].last, __ATOMIC_RELAXED));
+    uint32_t backward = session_ticks_since(now, __atomic_load_n(&flow[1].last, __ATOMIC_RELAXED));
+
+    return RTE_MIN(forward, backward);
+}
+
 /* --- states --- */
 
 /* The state a session begins in. */

@@ -179,7 +179,7 @@ static json_t *json_of_flow(const struct flow *flow) {
 static json_t *json_of(uint32_t number, const struct session *session, const struct view *view) {
     const struct flow *forward = &session_flows[number * 2];
     uint32_t now = atomic_load(&session_clock);
-    uint32_t idle = RTE_MIN(now - forward[0].last, now - forward[1].last);
+    uint32_t idle = session_idle(number, now);
     uint32_t timeout = atomic_load(&session_limits.timeout[session->state % SESSION_STATES]);
     char protocol[IP_PROTOCOL_TEXT];
     json_t *object = json_pack(
@@ -191,8 +191,8 @@ static json_t *json_of(uint32_t number, const struct session *session, const str
         interface_text(session, session->in_interface, session->flags & SESSION_FROM_ROUTER), "out",
         interface_text(session, session->out_interface, session->flags & SESSION_LOCAL), "source",
         json_of_end(&view->source), "destination", json_of_end(&view->destination), "age_seconds",
-        (double)(now - session->created) / SESSION_TICKS, "idle_seconds",
-        (double)(int32_t)idle < 0 ? 0.0 : (double)idle / SESSION_TICKS, "timeout_seconds",
+        (double)session_ticks_since(now, session->created) / SESSION_TICKS, "idle_seconds",
+        (double)idle / SESSION_TICKS, "timeout_seconds",
         timeout > idle ? (double)(timeout - idle) / SESSION_TICKS : 0.0, "forward",
         json_of_flow(forward), "backward", json_of_flow(forward + 1));
 

@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "harness.h"
+#include "session/session.h"
 
 #define CLIENT "192.168.1.10"
 #define SERVER "203.0.113.1"
@@ -277,6 +278,33 @@ CASE(timeouts_of_tcp) {
 }
 
 /* --- the other protocols --- */
+
+static uint32_t flow_with_packets(uint64_t packets) {
+    for (uint32_t number = 2; number < 400; number += 2) {
+        if (session_flows[number].packets == packets)
+            return number;
+    }
+    require(false, "no flow");
+    return 0;
+}
+
+/* Another worker has read the clock after it was turned, and the one that sweeps before. */
+CASE(the_clock_turns_during_the_sweep) {
+    uint32_t flow;
+
+    start(one_way);
+    for (unsigned i = 0; i < 8; i++) { /* one way only */
+        passes(LAN, WAN, udp4(OUT4));
+        advance(60000);
+    }
+    passes(LAN, WAN, udp4(OUT4));
+    flow = flow_with_packets(9);
+    for (unsigned i = 0; i < 60; i++) {
+        session_flows[flow].last = session_clock + 2;
+        advance(100);
+    }
+    sessions_are(1);
+}
 
 CASE(timeouts_of_udp) {
     start(one_way);
