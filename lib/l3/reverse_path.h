@@ -13,7 +13,8 @@
 uint64_t reverse_path_check(const struct burst *burst, enum burst_kind kind);
 
 /* The packets of the burst's mask, as bits, that the check of their interface refuses; for the
- * stage `route`, which drops them. Their addresses may have been translated, but for the source.
+ * stage `route`, which drops them, and for stages before it. Their addresses may have been
+ * translated, but for the source.
  *
  * A route that forwards counts, whichever neighbour it needs and whether that answers; a default
  * route does, one to the router itself, to nowhere or to a broadcast address does not. With several
@@ -26,9 +27,6 @@ static inline uint64_t reverse_path_failed(const struct burst *burst, enum burst
     return likely(!interface_table()->reverse_path) ? 0 : reverse_path_check(burst, kind);
 }
 
-/* The same for one packet, before somebody makes another one of it. */
-static inline bool reverse_path_fails(struct rte_mbuf *mbuf) {
-    const struct burst burst = {.packets = &mbuf, .mask = 1};
-
-    return reverse_path_failed(&burst, BURST_MIXED) != 0;
-}
+/* For stages before `route`, whose work a packet with a forged source is not to have done: drops
+ * these packets as `route` would, and counts them there. */
+void reverse_path_drop(struct worker *worker, struct burst *burst, uint64_t failed);

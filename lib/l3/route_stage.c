@@ -93,7 +93,7 @@ static void lookup_mixed(struct burst *burst, uint64_t mask, uint32_t *next_hop)
     uint64_t left = 0;
     unsigned i;
 
-    BURST_FOREACH(i, mask) {
+    BURST_FOREACH (i, mask) {
         const struct packet_meta *meta = packet_meta(burst->packets[i]);
 
         next_hop[i] = meta->next_hop;
@@ -105,7 +105,7 @@ static void lookup_mixed(struct burst *burst, uint64_t mask, uint32_t *next_hop)
         uint8_t index[BURST_MAX];
         unsigned count = 0;
 
-        BURST_FOREACH(i, left) {
+        BURST_FOREACH (i, left) {
             const struct packet_meta *meta = packet_meta(burst->packets[i]);
 
             if (meta->vrf != first->vrf || ((meta->flags ^ first->flags) & PACKET_IPV6))
@@ -200,6 +200,13 @@ static inline void route_one(struct worker *worker, struct burst *burst, unsigne
         route_special(worker, burst, i, hop);
 }
 
+void reverse_path_drop(struct worker *worker, struct burst *burst, uint64_t failed) {
+    unsigned i;
+
+    BURST_FOREACH (i, failed)
+        burst_drop(worker, burst, i, &route_stage.drops, ROUTE_REVERSE_PATH);
+}
+
 static void route_run(struct worker *worker, struct burst *burst) {
     uint64_t failed = reverse_path_failed(burst, worker->burst_kind);
     uint32_t next_hop[BURST_MAX];
@@ -216,9 +223,8 @@ static void route_run(struct worker *worker, struct burst *burst) {
             route_one(worker, burst, i, next_hop[i], true);
         return;
     }
-    BURST_FOREACH(i, failed)
-        burst_drop(worker, burst, i, &route_stage.drops, ROUTE_REVERSE_PATH);
+    reverse_path_drop(worker, burst, failed);
     lookup_mixed(burst, burst->mask & ~failed, next_hop);
-    BURST_FOREACH(i, burst->mask & ~failed)
+    BURST_FOREACH (i, burst->mask & ~failed)
         route_one(worker, burst, i, next_hop[i], false);
 }

@@ -5,7 +5,6 @@
  * and 5.
  */
 #include "l3/icmp.h"
-#include "l3/reverse_path.h"
 #include "session/session_internal.h"
 
 enum { ICMP_HEADER = 8, QUOTE_LEAST = 8, IPV6_FRAGMENT = 8 };
@@ -260,11 +259,8 @@ enum session_drop session_icmp_error(struct rte_mbuf *mbuf) {
     }
     if (flow->flags & FLOW_OTHER_VRF)
         meta->vrf = session_vrf_of(number);
-    if (flow->flags & FLOW_OTHER_FAMILY) /* a forged source is for `route` to drop, as it came */
-        return reverse_path_fails(mbuf)
-                   ? SESSION_PASS
-                   : session_family_icmp_error(mbuf, number,
-                                               (unsigned)(quote.transport - quote.packet));
+    if (flow->flags & FLOW_OTHER_FAMILY)
+        return session_family_icmp_error(mbuf, number, (unsigned)(quote.transport - quote.packet));
     if (flow->flags & (FLOW_SOURCE | FLOW_DESTINATION)) {
         if (ipv6) {
             translate_error6(mbuf, &quote, number);

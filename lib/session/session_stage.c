@@ -49,14 +49,6 @@ static inline void count(struct flow *flow, const struct rte_mbuf *mbuf, unsigne
     flow->last = now;
 }
 
-/* Its reverse path is checked in `route`, which would see a source that is not its own any more.
- * One that fails goes there as it came. */
-static enum session_family_result change_family(struct worker *worker, struct rte_mbuf *mbuf,
-                                                uint32_t number) {
-    return reverse_path_fails(mbuf) ? SESSION_FAMILY_CHANGED
-                                    : session_change_family(worker, mbuf, number);
-}
-
 /* The packet belongs to the flow, whose session lets it pass: all that remains to be done with it.
  * After an RST nothing keeps a session alive. SESSION_PASS; SESSION_TAKEN when it is to be dropped
  * and has been counted, or, with *gone, has gone on another way. */
@@ -70,7 +62,7 @@ static enum session_drop take_flow(struct worker *worker, struct session_burst *
     count(flow, mbuf, meta->l3_offset, keeps_alive ? now : flow->last);
     meta->session = number;
     if (flow->flags & FLOW_OTHER_FAMILY) {
-        enum session_family_result result = change_family(worker, mbuf, number);
+        enum session_family_result result = session_change_family(worker, mbuf, number);
 
         *gone = result == SESSION_FAMILY_IN_PIECES;
         return result == SESSION_FAMILY_CHANGED ? SESSION_PASS : SESSION_TAKEN;
@@ -349,13 +341,25 @@ static uint64_t plain_ipv6(struct rte_mbuf **packets, unsigned count_of, struct 
 static void change_families(struct worker *worker, struct burst *burst, uint64_t mask) {
     unsigned i;
 
-    worker->burst_kind = BURST_MIXED;
     BURST_FOREACH (i, mask) {
         struct rte_mbuf *mbuf = burst->packets[i];
 
-        if (change_family(worker, mbuf, packet_meta(mbuf)->session) != SESSION_FAMILY_CHANGED)
+        worker->burst_kind = BURST_MIXED;
+        if (session_change_family(worker, mbuf, packet_meta(mbuf)->session) !=
+            SESSION_FAMILY_CHANGED)
             burst->dropped |= UINT64_C(1) << i;
     }
+}
+
+/* Those of the mask whose source is not forged. The others are dropped here already: `route` would
+ * do so after they have changed their session, or have lost the source that it has to look at. */
+static uint64_t not_forged(struct worker *worker, struct burst *burst, uint64_t mask) {
+    const struct burst some = {.packets = burst->packets, .mask = mask};
+    uint64_t forged = reverse_path_failed(&some, worker->burst_kind);
+
+    if (unlikely(forged))
+        reverse_path_drop(worker, burst, forged);
+    return mask & ~forged;
 }
 
 static void session_run(struct worker *worker, struct burst *burst) {
@@ -370,8 +374,10 @@ static void session_run(struct worker *worker, struct burst *burst) {
     else if (worker->burst_kind == BURST_PLAIN_IPV6 && burst_is_dense(burst))
         rest = plain_ipv6(burst->packets, (unsigned)__builtin_popcountll(burst->mask), own,
                           packet_meta(burst->packets[0])->vrf);
-    if (unlikely(rest))
-        some_packets(worker, burst, own, rest);
-    if (unlikely(own->families))
-        change_families(worker, burst, own->families);
+    if (unlikely(rest | own->families)) {
+        uint64_t honest = not_forged(worker, burst, rest | own->families);
+
+        some_packets(worker, burst, own, rest & honest);
+        change_families(worker, burst, own->families & honest);
+    }
 }

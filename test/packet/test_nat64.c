@@ -1067,6 +1067,27 @@ CASE(reverse_paths_are_checked_before) {
            udp6(.source = end6(SERVER6, 53), .destination = end6(CLIENT, 4000), .hop_limit = 63));
 }
 
+/* A fragment that came before the first one would have another source when it goes on. */
+CASE(reverse_paths_of_waiting_fragments_are_checked_before) {
+    struct frame *whole =
+        udp4(.source = SERVER ":53", .destination = OUTSIDE ":4000", .size = 200, .id = 0xbeef);
+    struct frame *as6 =
+        udp6(.source = end6(SERVER6, 53), .destination = end6(CLIENT, 4000), .size = 200);
+
+    start("{'interfaces': {'lan': {" LAN_PORT ", " LAN_ADDRESSES "},"
+          "'wan': {" WAN_PORT ", " WAN_ADDRESSES "},"
+          "'dmz': {" DMZ_PORT ", " DMZ_ADDRESSES ", 'reverse_path': 'strict'}},"
+          "'neighbours': [" LAN_NEIGHBOURS "," WAN_NEIGHBOURS "," DMZ_NEIGHBOURS "],"
+          "'routes': [" DEFAULT_ROUTES "], 'nat': {'nat64': [{" RULE "}]}," UNLIMITED "}");
+    open_udp();
+    inject(DMZ, fragment4(whole, 104, 104));
+    expect_nothing(ANYWHERE);
+    inject(WAN, fragment4(whole, 0, 104));
+    expect(LAN, fragment6(as6, 0, 104, true, 0xbeef));
+    expect_nothing(ANYWHERE);
+    expect_drop("route.reverse_path", 1);
+}
+
 /* The limit of an interface is for IPv4; of IPv6 on it 20 bytes less. */
 CASE(segment_sizes_fit_the_side_they_are_for) {
     struct frame *syn = tcp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 80),

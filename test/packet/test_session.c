@@ -1230,6 +1230,65 @@ CASE(a_scan_leaves_nothing) {
     sessions_are(0);
 }
 
+/* Where sources are checked, a forged packet changes no session on its way to being dropped. */
+static const char *const strict_dmz =
+    "{'interfaces': {"
+    "'lan': {" LAN_PORT ", " LAN_ADDRESSES "},"
+    "'wan': {" WAN_PORT ", " WAN_ADDRESSES "},"
+    "'dmz': {" DMZ_PORT ", " DMZ_ADDRESSES ", 'reverse_path': 'strict'}},"
+    "'neighbours': [" LAN_NEIGHBOURS "," WAN_NEIGHBOURS "," DMZ_NEIGHBOURS "],"
+    "'routes': [" DEFAULT_ROUTES "]," ONE_WAY "," UNLIMITED "}";
+
+#define forged(flags) is_dropped(DMZ, tcp4(BACK4, .tcp_flags = (flags)), "route.reverse_path")
+
+CASE(a_forged_source_changes_no_connection) {
+    start(strict_dmz);
+    out(SYN);
+    forged(SYN | ACK);
+    state_is("tcp_opening");
+    forged(RST | ACK);
+    state_is("tcp_opening");
+    back(SYN | ACK);
+    forged(FIN | ACK);
+    state_is("tcp_answered");
+    out(ACK);
+    forged(RST);
+    state_is("tcp_established");
+    out(FIN | ACK);
+    forged(FIN | ACK);
+    state_is("tcp_established");
+    is_dropped(DMZ, tcp4(OUT4, .tcp_flags = SYN), "route.reverse_path");
+    answer_contains(rpc("session.list", "{}"), "'backward':{'packets':1,");
+}
+
+CASE(a_forged_source_answers_nothing) {
+    start(strict_dmz);
+    passes(LAN, WAN, udp4(OUT4));
+    passes(LAN, WAN, udp6(OUT6));
+    is_dropped(DMZ, udp4(BACK4), "route.reverse_path");
+    is_dropped(DMZ, udp6(BACK6), "route.reverse_path");
+    answer_contains(rpc("session.count", "{}"), "'udp_new':2,");
+    is_dropped(DMZ, udp4(OUT4, .id = 3), "route.reverse_path");
+    is_dropped(DMZ, udp4(.source = CLIENT ":5001", .destination = SERVER ":80"),
+               "route.reverse_path");
+    sessions_are(2);
+}
+
+CASE(a_forged_first_fragment_leads_no_others) {
+    struct frame *whole = udp4(OUT4, .size = 3000, .id = 7);
+    struct frame *other =
+        udp4(.source = CLIENT ":5001", .destination = SERVER ":80", .size = 3000, .id = 7);
+
+    start(strict_dmz);
+    passes(LAN, WAN, udp4(OUT4));
+    is_dropped(DMZ, fragment4(whole, 0, 1000), "route.reverse_path");
+    is_dropped(DMZ, fragment4(whole, 1000, 1000), "route.reverse_path");
+    inject(LAN, fragment4(other, 2000, 1000));
+    expect_nothing(ANYWHERE);
+    passes(LAN, WAN, udp4(OUT4));
+    answer_contains(rpc("session.list", "{}"), "'forward':{'packets':2,");
+}
+
 CASE(a_network_of_64_bits_is_one_source) {
     start(one_way_with("'sessions': {'limits': {'per_source': 5}}"));
     for (unsigned n = 0; n < 5; n++)
