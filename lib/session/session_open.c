@@ -507,6 +507,7 @@ enum session_open_result session_accept(struct worker *worker, struct burst *bur
 
     if (wants_session(mbuf, miss, stateless))
         return open_miss(worker, mbuf, i, rule);
+    forget_opening(worker, i); /* begun while there was a translation that is gone by now */
     if (miss->stateless && miss->flags & FLOW_IPV6 && !is_local(meta)) {
         const struct session_translator *now = translator_now();
 

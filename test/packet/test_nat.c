@@ -4,7 +4,9 @@
 
 #include "core/worker.h"
 #include "harness.h"
+#include "nat/nat_internal.h"
 #include "nat/nat_mapping.h"
+#include "session/session.h"
 
 #define INSIDE "192.168.1.10"
 #define SECOND "192.168.1.20"
@@ -2082,6 +2084,37 @@ CASE(errors_from_inside_pass_the_reverse_path_check) {
     expect(WAN, icmp4_error(.source = OUTSIDE, .destination = SERVER, .type = UNREACHABLE,
                             .code = PORT_UNREACHABLE, .about = hop(answer), .ttl = 63));
     expect_no_drops();
+}
+
+/* The control thread switches NAT off between session_begin() and session_accept(). */
+static bool source_and_off(struct worker *worker, struct session_new *draft) {
+    bool result = nat_translator.source(worker, draft);
+
+    session_translate(false);
+    return result;
+}
+
+CASE(nat_goes_while_a_session_begins) {
+    static struct session_translator other;
+
+    start("{" INTERFACES NEIGHBOURS "'routes': [" DEFAULT_ROUTES
+          "], 'firewall': {'default': 'drop', 'rules': [{'name': 'all', 'action': 'accept', "
+          "'stateless': true}]}, 'nat': {'source': [" MASQUERADE "]}," UNLIMITED "}");
+    other = nat_translator;
+    other.source = source_and_off;
+    session_set_translator(&other);
+    session_translate(true);
+    inject(LAN, udp4(.source = INSIDE ":5000", .destination = SERVER ":53"));
+    expect(WAN, udp4(.source = INSIDE ":5000", .destination = SERVER ":53", .ttl = 63));
+    require(nat_mapping_count() == 0, "a mapping is left");
+    session_set_translator(&nat_translator);
+    session_translate(true);
+    /* This one belongs to no session, and not to that which was begun either. */
+    inject(LAN,
+           tcp4(.source = SECOND ":6000", .destination = OTHER_SERVER ":80", .tcp_flags = ACK));
+    expect_nothing(ANYWHERE);
+    expect_drop("session.tcp_no_session", 1);
+    require(strstr(rpc("session.count", "{}"), "'sessions':0,") != NULL, "there is a session");
 }
 
 CASE(an_interface_without_an_address_to_translate_to) {
