@@ -281,6 +281,8 @@ void session_sweep(struct worker *worker);
 /* One more of this source, by its key: SESSION_PASS with its record in *record (0: nobody counts),
  * or the reason to refuse it. */
 enum session_drop session_source_take(const union flow_key *key, bool ipv6, uint32_t *record);
+/* The same for a session from before a restart, which counts whatever the limits say. */
+uint32_t session_source_take_again(const union flow_key *key, bool ipv6);
 void session_source_give(uint32_t record);
 int session_source_create(void);
 void session_source_free(void);

@@ -551,12 +551,12 @@ static void set_past(uint32_t number, const struct session_restored *restored) {
 bool session_reopen(struct session_new *draft, const struct session_restored *restored) {
     bool translated = draft->flags & (FLOW_SOURCE | FLOW_DESTINATION | FLOW_OTHER_FAMILY),
          ipv6 = draft->flags & FLOW_IPV6;
-    uint32_t number = session_take(0), source = 0, found;
+    uint32_t number = session_take(0), source, found;
     union flow_key key;
 
     if (number == SESSION_NONE)
         return false;
-    session_source_take(&draft->key, ipv6, &source);
+    source = session_source_take_again(&draft->key, ipv6);
     if (translated && (!session_translator_in_use ||
                        !session_translator_in_use->restore(draft, restored->mapped))) {
         unwind(worker_get(0), draft, number, source);

@@ -99,6 +99,19 @@ enum session_drop session_source_take(const union flow_key *key, bool ipv6, uint
     return SESSION_PASS;
 }
 
+uint32_t session_source_take_again(const union flow_key *key, bool ipv6) {
+    struct source *source;
+
+    if (atomic_load(&session_limits.per_source) == 0 &&
+        atomic_load(&session_limits.rate_per_source) == 0)
+        return 0;
+    source = find(identity_of(key, ipv6));
+    if (!source)
+        return 0;
+    __atomic_fetch_add(&source->sessions, 1, __ATOMIC_RELAXED);
+    return (uint32_t)(source - sources) + 1;
+}
+
 void session_source_give(uint32_t record) {
     if (record != 0)
         __atomic_fetch_sub(&sources[record - 1].sessions, 1, __ATOMIC_RELAXED);

@@ -740,4 +740,37 @@ CASE(events_of_the_last_moment_are_written) {
     unlink(path());
 }
 
+static const char *limited(unsigned per_source) {
+    return text(ROUTER("'firewall': {'default': 'accept'}, 'sessions': {'limits': {"
+                       "'per_source': %u, 'new_per_second_per_source': 2}}"),
+                per_source);
+}
+
+/* All of them come back in the same second, and count nevertheless. */
+CASE(limits_know_sessions_from_before) {
+    start(limited(10));
+    for (unsigned i = 0; i < 10; i++) {
+        inject(LAN, udp4(.source = text(INSIDE ":%u", 5000 + i), .destination = SERVER ":53"));
+        advance(1000);
+    }
+    discard(ANYWHERE);
+    sessions_are(10);
+    restart(limited(10));
+    sessions_are(10);
+    advance(2000);
+    inject(LAN, udp4(.source = INSIDE ":6000", .destination = SERVER ":53"));
+    expect_nothing(ANYWHERE);
+    expect_drop("session.source_limit", 1);
+    restart(limited(5)); /* no longer allowed, but there */
+    sessions_are(10);
+    advance(2000);
+    inject(LAN, udp4(.source = INSIDE ":6000", .destination = SERVER ":53"));
+    expect_nothing(ANYWHERE);
+    expect_drop("session.source_limit", 1);
+    advance(130000);
+    sessions_are(0);
+    inject(LAN, udp4(.source = INSIDE ":6000", .destination = SERVER ":53"));
+    expect(WAN, udp4(.source = INSIDE ":6000", .destination = SERVER ":53", .ttl = 63));
+}
+
 HARNESS_MAIN()
