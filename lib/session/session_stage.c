@@ -49,17 +49,22 @@ static inline void count(struct flow *flow, const struct rte_mbuf *mbuf, unsigne
     flow->last = now;
 }
 
+static bool is_closed(uint32_t number) {
+    return __atomic_load_n(&sessions[flow_session(number)].state, __ATOMIC_RELAXED) ==
+           SESSION_TCP_CLOSED;
+}
+
 /* The packet belongs to the flow, whose session lets it pass: all that remains to be done with it.
- * After an RST nothing keeps a session alive. SESSION_PASS; SESSION_TAKEN when it is to be dropped
- * and has been counted, or, with *gone, has gone on another way. */
+ * After an RST nothing keeps a session alive, but what has just opened it again. SESSION_PASS;
+ * SESSION_TAKEN when it is to be dropped and has been counted, or, with *gone, has gone on another
+ * way. */
 static enum session_drop take_flow(struct worker *worker, struct session_burst *own, unsigned i,
-                                   struct rte_mbuf *mbuf, uint32_t number, bool keeps_alive,
-                                   bool *gone) {
+                                   struct rte_mbuf *mbuf, uint32_t number, bool *gone) {
     struct packet_meta *meta = packet_meta(mbuf);
     struct flow *flow = &session_flows[number];
     uint32_t now = atomic_load_explicit(&session_clock, memory_order_relaxed);
 
-    count(flow, mbuf, meta->l3_offset, keeps_alive ? now : flow->last);
+    count(flow, mbuf, meta->l3_offset, is_closed(number) ? flow->last : now);
     meta->session = number;
     if (flow->flags & FLOW_OTHER_FAMILY) {
         enum session_family_result result = session_change_family(worker, mbuf, number);
@@ -83,7 +88,7 @@ static enum session_drop one_fragment(struct worker *worker, struct session_burs
 
     *kept = result == SESSION_TAKEN;
     return result == SESSION_PASS && flow != SESSION_NONE
-               ? take_flow(worker, own, i, mbuf, flow, true, gone)
+               ? take_flow(worker, own, i, mbuf, flow, gone)
                : result;
 }
 
@@ -124,7 +129,6 @@ static enum session_drop one_packet(struct worker *worker, struct session_burst 
     enum session_drop result;
     uint32_t number;
     uint64_t hash;
-    bool closed;
 
     *kept = *gone = false;
     if (meta->flags & PACKET_LATER_FRAGMENT &&
@@ -160,14 +164,12 @@ static enum session_drop one_packet(struct worker *worker, struct session_burst 
     }
     if (number == SESSION_NONE)
         return miss_packet(worker, i, mbuf, miss);
-    closed = __atomic_load_n(&sessions[flow_session(number)].state, __ATOMIC_RELAXED) ==
-             SESSION_TCP_CLOSED;
     result = session_follow(number, miss->tcp_flags);
     if (result != SESSION_PASS)
         return result;
     if (meta->flags & PACKET_FRAGMENT) /* before its header is another one */
         session_fragment_first(worker, mbuf, &miss->key, number);
-    return take_flow(worker, own, i, mbuf, number, !closed, gone);
+    return take_flow(worker, own, i, mbuf, number, gone);
 }
 
 /* The packets of the mask, one after the other. */

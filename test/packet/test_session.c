@@ -243,6 +243,21 @@ CASE(ports_are_used_again_after_a_reset) {
     back(ACK);
 }
 
+/* What has opened it again is the last packet, and the time is that of the new state. */
+CASE(ports_are_used_again_just_before_the_end) {
+    start(one_way_with("'sessions': {'timeouts': {'tcp_opening': 5, 'tcp_answered': 5, "
+                       "'tcp_closed': 60}}"));
+    establish();
+    out(RST | ACK);
+    advance(20000);
+    out(SYN);
+    advance(3000);
+    back(SYN | ACK);
+    out(ACK);
+    state_is("tcp_established");
+    sessions_are(1);
+}
+
 CASE(the_other_side_cannot_open_after_fin) {
     start(one_way);
     establish();
