@@ -126,7 +126,7 @@ enum session_state {
     SESSION_TCP_OPENING,  /* SYN seen; half open */
     SESSION_TCP_ANSWERED, /* SYN and ACK seen from the other side; half open */
     SESSION_TCP_ESTABLISHED,
-    SESSION_TCP_CLOSING, /* FIN from both sides, or from one */
+    SESSION_TCP_CLOSING, /* FIN from both sides */
     SESSION_TCP_CLOSED,  /* RST */
     SESSION_UDP_NEW,     /* nothing came back yet */
     SESSION_UDP,
