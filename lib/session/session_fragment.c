@@ -30,6 +30,7 @@ struct fragmented {
     uint32_t flow, serial;
     uint32_t since;
     uint16_t first_end; /* bytes of the packet's payload in the first fragment */
+    uint16_t vrf;       /* FRAGMENT_PASSES: where the first one is routed */
     uint8_t state, held_count;
     struct rte_mbuf *held[HELD_EACH];
 };
@@ -174,6 +175,7 @@ static void send_held(struct worker *worker, struct fragment_table *table, struc
             session_drop_count(worker, SESSION_DROP_FRAGMENT_OVERLAP);
             rte_pktmbuf_free(entry->held[i]);
         } else if (entry->flow == FRAGMENT_PASSES) {
+            packet_meta(entry->held[i])->vrf = entry->vrf;
             worker_route(worker, entry->held[i]);
         } else {
             send_on(worker, entry->held[i], entry->flow);
@@ -199,6 +201,7 @@ void session_fragment_first(struct worker *worker, struct rte_mbuf *mbuf, const 
     entry->since = atomic_load_explicit(&session_clock, memory_order_relaxed);
     entry->first_end = (uint16_t)RTE_MIN(fragment.length, (unsigned)UINT16_MAX);
     entry->flow = flow;
+    entry->vrf = packet_meta(mbuf)->vrf;
     entry->serial = flow == FRAGMENT_PASSES ? 0 : sessions[flow_session(flow)].serial;
     if (flow == SESSION_NONE) {
         for (unsigned i = 0; i < entry->held_count; i++)
@@ -262,7 +265,11 @@ enum session_drop session_fragment_later(struct worker *worker, struct rte_mbuf 
         return SESSION_DROP_FRAGMENT_REFUSED;
     if (fragment.offset < entry->first_end)
         return SESSION_DROP_FRAGMENT_OVERLAP;
-    *flow = entry->flow == FRAGMENT_PASSES ? SESSION_NONE : entry->flow;
+    *flow = entry->flow;
+    if (entry->flow == FRAGMENT_PASSES) {
+        *flow = SESSION_NONE;
+        packet_meta(mbuf)->vrf = entry->vrf;
+    }
     return SESSION_PASS;
 }
 

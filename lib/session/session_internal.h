@@ -295,7 +295,8 @@ enum session_drop session_icmp_error(struct rte_mbuf *mbuf);
 
 /* The first fragment of a packet of this flow has come by, with this key: those that follow take
  * the same way, and those that came before it are sent on. `flow` SESSION_NONE: refused, and so are
- * the others. FRAGMENT_PASSES: it has no flow, and they pass as they are. */
+ * the others. FRAGMENT_PASSES: it has no flow, and they pass as they are, in the VRF that it has
+ * now. */
 #define FRAGMENT_PASSES UINT32_MAX
 void session_fragment_first(struct worker *worker, struct rte_mbuf *mbuf, const union flow_key *key,
                             uint32_t flow);

@@ -415,17 +415,20 @@ CASE(timestamps) {
 }
 
 /* Answers come in by another VRF than the one the first packet came in by. */
+static const char *const leaked =
+    "{'vrfs': {'blue': {'table': 7}}, 'interfaces': {"
+    "'lan': {" LAN_PORT ", " LAN_ADDRESSES ", 'vrf': 'blue'},"
+    "'wan': {" WAN_PORT ", " WAN_ADDRESSES "}},"
+    "'neighbours': [" LAN_NEIGHBOURS "," WAN_NEIGHBOURS "], 'routes': [" DEFAULT_ROUTES ","
+    "{'prefix': '0.0.0.0/0', 'vrf': 'blue', 'via': '198.51.100.2', 'interface': 'wan'},"
+    "{'prefix': '::/0', 'vrf': 'blue', 'via': '2001:db8:2::2', 'interface': 'wan'}],"
+    "'firewall': {'default': 'drop', 'rules': [{'name': 'out', 'in': 'lan',"
+    "'action': 'accept'}]}," UNLIMITED "}";
+
 CASE(sessions_over_a_leaked_route) {
     struct frame *udp = udp6(OUT6, .hop_limit = 63);
 
-    start("{'vrfs': {'blue': {'table': 7}}, 'interfaces': {"
-          "'lan': {" LAN_PORT ", " LAN_ADDRESSES ", 'vrf': 'blue'},"
-          "'wan': {" WAN_PORT ", " WAN_ADDRESSES "}},"
-          "'neighbours': [" LAN_NEIGHBOURS "," WAN_NEIGHBOURS "], 'routes': [" DEFAULT_ROUTES ","
-          "{'prefix': '0.0.0.0/0', 'vrf': 'blue', 'via': '198.51.100.2', 'interface': 'wan'},"
-          "{'prefix': '::/0', 'vrf': 'blue', 'via': '2001:db8:2::2', 'interface': 'wan'}],"
-          "'firewall': {'default': 'drop', 'rules': [{'name': 'out', 'in': 'lan',"
-          "'action': 'accept'}]}," UNLIMITED "}");
+    start(leaked);
     for (unsigned i = 0; i < 3; i++) {
         passes(LAN, WAN, udp4(OUT4));
         passes(WAN, LAN, udp4(BACK4));
@@ -436,6 +439,24 @@ CASE(sessions_over_a_leaked_route) {
                            .rest = 1400, .about = udp));
         sessions_are(2);
     }
+}
+
+/* The first fragment says by which session they go, whichever comes first. */
+CASE(fragments_of_errors_over_a_leaked_route) {
+    struct frame *about = udp4(OUT4, .size = 400, .ttl = 63);
+    struct frame *error = icmp4_error(.source = SERVER, .destination = CLIENT, .type = UNREACHABLE,
+                                      .code = PORT_UNREACHABLE, .about = about, .quote = 300);
+
+    start(leaked);
+    passes(LAN, WAN, udp4(OUT4));
+    passes(WAN, LAN, fragment4(error, 0, 160));
+    passes(WAN, LAN, fragment4(error, 160, 200));
+    error = patch(error, IP + 4, "0777");
+    inject(WAN, fragment4(error, 160, 200));
+    expect_nothing(ANYWHERE);
+    inject(WAN, fragment4(error, 0, 160));
+    expect(LAN, hop(fragment4(error, 0, 160)));
+    expect(LAN, hop(fragment4(error, 160, 200)));
 }
 
 CASE(protocols_without_ports) {
