@@ -44,7 +44,7 @@ static struct claim *claims[BUCKETS]; /* by VRF and prefix, oldest first */
 
 /* Each interface's own next hops, 0 = none. */
 struct own_next_hops {
-    uint32_t glean, local, broadcast;
+    uint32_t glean, local, anycast, broadcast;
 };
 
 static struct own_next_hops own[INTERFACES_MAX];
@@ -178,7 +178,7 @@ static unsigned list_wanted(const struct interface *interface, const struct ip_p
     if (address->length + 1 >= bits)
         return n;
     if (is_ipv6) {
-        wanted[n++] = (struct wanted){CLAIM_ANYCAST, first, hops->local, true};
+        wanted[n++] = (struct wanted){CLAIM_ANYCAST, first, hops->anycast, true};
     } else {
         wanted[n++] = (struct wanted){CLAIM_BROADCAST, first, hops->broadcast, true};
         wanted[n++] = (struct wanted){CLAIM_BROADCAST, last_of(&network), hops->broadcast, true};
@@ -239,10 +239,15 @@ static void interface_added(struct interface *interface) {
     struct own_next_hops *hops = &own[interface->id];
 
     if (hops->glean == NEXT_HOP_ID_NONE)
-        hops->glean = make_next_hop(interface,
-                                    interface->if_id != 0 ? NEXT_HOP_TUNNEL : NEXT_HOP_GLEAN);
+        hops->glean =
+            make_next_hop(interface, interface->if_id != 0 ? NEXT_HOP_TUNNEL : NEXT_HOP_GLEAN);
     if (hops->local == NEXT_HOP_ID_NONE)
         hops->local = make_next_hop(interface, NEXT_HOP_LOCAL);
+    if (hops->anycast == NEXT_HOP_ID_NONE) {
+        hops->anycast = make_next_hop(interface, NEXT_HOP_LOCAL);
+        if (hops->anycast != NEXT_HOP_ID_NONE)
+            next_hop_set_anycast(hops->anycast);
+    }
     if (hops->broadcast == NEXT_HOP_ID_NONE)
         hops->broadcast = make_next_hop(interface, NEXT_HOP_BROADCAST);
 }
@@ -277,6 +282,7 @@ static void interface_removed(struct interface *interface) {
     claims_remove_of(interface->id, VRFS_MAX, true); /* none are left, normally */
     drop_next_hop(&hops->glean);
     drop_next_hop(&hops->local);
+    drop_next_hop(&hops->anycast);
     drop_next_hop(&hops->broadcast);
 }
 
@@ -301,7 +307,7 @@ static void address_removed(struct interface *interface, const struct interface_
 
 static void interface_changed(struct interface *interface) {
     const struct own_next_hops *hops = &own[interface->id];
-    const uint32_t ids[] = {hops->glean, hops->local, hops->broadcast};
+    const uint32_t ids[] = {hops->glean, hops->local, hops->anycast, hops->broadcast};
 
     for (unsigned i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
         if (ids[i] != NEXT_HOP_ID_NONE)

@@ -212,20 +212,15 @@ static bool is_zero16(const uint8_t *address) {
     return memcmp(address, zero, 16) == 0;
 }
 
-/* The subnet-router anycast address of a /64 (RFC 4291 section 2.6.1): never a source. */
-static bool is_anycast(const uint8_t *address) {
-    return load64(address + 8) == 0;
-}
-
 /* The packet's own destination when that is ours (RFC 4443 section 2.2 (a)), else an address of the
  * incoming interface. */
 static const uint8_t *v6_error_source(const struct packet_meta *meta, const uint8_t *packet) {
     const struct interface_table *table = interface_table();
     const struct interface_entry *in = &table->entry[meta->in_interface];
+    const struct next_hop *hop = next_hop_get(meta->next_hop);
     const uint8_t *source = in->ipv6_source;
 
-    if (!(meta->flags & PACKET_IP_MULTICAST) &&
-        next_hop_get(meta->next_hop)->type == NEXT_HOP_LOCAL && !is_anycast(packet + 24))
+    if (!(meta->flags & PACKET_IP_MULTICAST) && hop->type == NEXT_HOP_LOCAL && !hop->anycast)
         return packet + 24;
     if (packet[8] == 0xfe && !is_zero16(in->ipv6_link_local))
         return in->ipv6_link_local; /* a link-local sender must hear from a link-local address */
@@ -468,7 +463,7 @@ static bool answer_v6(struct worker *worker, struct rte_mbuf *mbuf, uint8_t *icm
         return true;
     }
     memcpy(ours, ip->dst_addr, 16);
-    if (meta->flags & PACKET_IP_MULTICAST || is_anycast(ours)) {
+    if (meta->flags & PACKET_IP_MULTICAST || next_hop_get(meta->next_hop)->anycast) {
         const uint8_t *answer_from =
             ip->src_addr[0] == 0xfe ? in->ipv6_link_local : in->ipv6_source;
 

@@ -141,6 +141,11 @@ void next_hop_set_type(uint32_t id, enum next_hop_type type) {
     store_type(&next_hops[id & NEXT_HOP_ID_MASK], type);
 }
 
+void next_hop_set_anycast(uint32_t id) {
+    next_hops[id & NEXT_HOP_ID_MASK].anycast = 1;
+    next_hop_set_type(id, NEXT_HOP_LOCAL);
+}
+
 void next_hop_set_interface(uint32_t id, uint16_t out_interface, uint16_t port, uint16_t mtu) {
     struct next_hop *entry = &next_hops[id & NEXT_HOP_ID_MASK];
 

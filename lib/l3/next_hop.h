@@ -50,7 +50,8 @@ struct next_hop {
     uint16_t mtu;
     uint32_t bucket_mask; /* groups: number of buckets - 1 */
     uint8_t used;         /* set to 1 by workers while STALE; cleared by the control thread */
-    uint8_t reserved[3];
+    uint8_t anycast;      /* LOCAL: an address that others have as well, and that is no source */
+    uint8_t reserved[2];
     const uint32_t *buckets; /* groups: ids of plain next hops */
     uint8_t reserved2[24];
 } __rte_cache_aligned;
@@ -89,6 +90,8 @@ void next_hop_set_forward(uint32_t id, enum next_hop_type type, const uint8_t de
                           const uint8_t source[6], uint16_t vlan);
 /* Sets only the type. */
 void next_hop_set_type(uint32_t id, enum next_hop_type type);
+/* Makes it LOCAL, for subnet-router anycast addresses (RFC 4291 section 2.6.1). */
+void next_hop_set_anycast(uint32_t id);
 /* Sets where it leads (before it is first used, or for the same interface with another MTU). */
 void next_hop_set_interface(uint32_t id, uint16_t out_interface, uint16_t port, uint16_t mtu);
 

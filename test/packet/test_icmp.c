@@ -547,4 +547,20 @@ CASE(an_echo_that_is_too_short_for_its_header) {
     }
 }
 
+/* RFC 6164: the even address of a /127 is a host's like the other one. */
+CASE(the_even_address_of_a_127) {
+    struct frame *udp =
+        udp6(.source = "[2001:db8:1::10]:7", .destination = "[2001:db8:2::]:9", .size = 20);
+
+    start("{'interfaces': {'lan': {" LAN_PORT ", " LAN_ADDRESSES "},"
+          "'wan': {" WAN_PORT ", 'addresses': ['198.51.100.1/24', '2001:db8:2::/127']}},"
+          "'neighbours': [" LAN_NEIGHBOURS "]," UNLIMITED "}");
+    inject(LAN, icmp6_echo(.source = "2001:db8:1::10", .destination = "2001:db8:2::"));
+    expect(LAN, icmp6_echo_reply(.source = "2001:db8:2::", .destination = "2001:db8:1::10"));
+    inject(LAN, udp);
+    expect(LAN, icmp6_error(.source = "2001:db8:2::", .destination = "2001:db8:1::10", .type = 1,
+                            .code = 4, .about = udp));
+    expect_drop("local.no_listener", 1);
+}
+
 HARNESS_MAIN()
