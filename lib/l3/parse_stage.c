@@ -407,8 +407,8 @@ static enum parse_drop parse_special(struct worker *worker, struct rte_mbuf *mbu
 
 /* --- the straight line --- */
 
-/* EtherType and the first octet of the IP header (version; for IPv4 the header's length too), as they
- * come with one little-endian load. */
+/* EtherType and the first octet of the IP header (version; for IPv4 the header's length too), as
+ * they come with one little-endian load. */
 enum {
     KIND_BITS = 0xffffff,
     KIND_IPV4 = 0x450008,
@@ -430,8 +430,8 @@ static inline bool fills_frame(const struct rte_mbuf *mbuf, uint32_t length) {
 }
 
 /* A packet of version 4 with 20 bytes of header: no fragment, hops left, an ordinary source and
- * destination, the right length and checksum. Each test is a branch of its own: they are never taken
- * on usual traffic, and so cost half of what gathering the results in a register does. */
+ * destination, the right length and checksum. Each test is a branch of its own: they are never
+ * taken on usual traffic, and so cost half of what gathering the results in a register does. */
 static inline bool ipv4_is_plain(const uint8_t *ip, const struct rte_mbuf *mbuf,
                                  bool checksum_checked) {
     enum { FIRST_GROUP = 224 };
@@ -523,7 +523,7 @@ static void parse_rest(struct worker *worker, struct burst *burst, uint64_t rest
                        const struct interface_table *table, const struct port_interfaces *port) {
     unsigned i;
 
-    BURST_FOREACH(i, rest) {
+    BURST_FOREACH (i, rest) {
         struct rte_mbuf *mbuf = burst->packets[i];
         enum parse_drop drop = parse_special(worker, mbuf, table, port);
 
@@ -541,6 +541,8 @@ enum parse_inner parse_inner(struct worker *worker, struct burst *burst, unsigne
     const uint8_t *ip = rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, ETHER_HEADER);
     enum parse_drop drop;
 
+    /* What the NIC has told about the outer packet is the same for all flows inside. */
+    mbuf->ol_flags &= ~RTE_MBUF_F_RX_RSS_HASH;
     if (!ipv6 && likely(ip[0] == RTE_IPV4_VHL_DEF && ipv4_is_plain(ip, mbuf, false))) {
         set_meta(mbuf, entry, 0, ETHER_HEADER, ip[9], ETHER_HEADER + IPV4_HEADER);
         return PARSE_INNER_PLAIN;

@@ -209,6 +209,14 @@ void inject_queue(enum place place, unsigned queue, const struct frame *frame) {
     enqueue(place, queue, harness_mbuf(place, frame, 0, 0));
 }
 
+void inject_hashed(enum place place, const struct frame *frame, uint32_t hash) {
+    struct rte_mbuf *mbuf = harness_mbuf(place, frame, 0, 0);
+
+    mbuf->hash.rss = hash;
+    mbuf->ol_flags |= RTE_MBUF_F_RX_RSS_HASH;
+    enqueue(place, 0, mbuf);
+}
+
 void inject_split(enum place place, const struct frame *frame, unsigned first) {
     enqueue(place, 0, harness_mbuf(place, frame, first, 0));
 }

@@ -115,6 +115,8 @@ void advance(unsigned msec);
  * filled in, unless ether() has set others. */
 void inject(enum place place, const struct frame *frame);
 void inject_queue(enum place place, unsigned queue, const struct frame *frame);
+/* With what a NIC says of the flow. */
+void inject_hashed(enum place place, const struct frame *frame, uint32_t hash);
 /* The same in several buffers: of `first` bytes and the rest; of `each` bytes. */
 void inject_split(enum place place, const struct frame *frame, unsigned first);
 void inject_segments(enum place place, const struct frame *frame, unsigned each);

@@ -962,4 +962,30 @@ CASE(unusual_packets_in_their_turn) {
     expect_no_drops();
 }
 
+/* --- several paths behind the tunnel --- */
+
+/* The NIC's hash is of the outer packet, and so the same for all. */
+CASE(flows_of_one_tunnel_take_all_paths) {
+    unsigned by_lan, by_dmz;
+
+    start(text("{'interfaces': {'lan': {" LAN_PORT ", " LAN_ADDRESSES "}, 'wan': {" WAN_PORT
+               ", " WAN_ADDRESSES "}, 'dmz': {" DMZ_PORT ", " DMZ_ADDRESSES "}},"
+               "'neighbours': [" LAN_NEIGHBOURS "," WAN_NEIGHBOURS "," DMZ_NEIGHBOURS "],"
+               "'routes': [" DEFAULT_ROUTES
+               ", {'prefix': '172.20.0.0/16', 'via': ['192.168.1.10', '10.3.0.10']}],"
+               "'ipsec': {'sas': [%s], 'policies': [{'direction': 'in', 'source': '10.9.0.0/16',"
+               " 'destination': '172.20.0.0/16', 'action': 'protect', 'spi': %u}]}," UNLIMITED "}",
+               sa_json(&in4, "in", ""), in4.spi));
+    for (unsigned i = 1; i <= 64; i++)
+        inject_hashed(WAN,
+                      esp(&in4, udp4(.source = FAR ":9", .destination = text("172.20.0.1:%u", i)),
+                          .sequence = i),
+                      0x12345678);
+    turn();
+    by_lan = discard(LAN);
+    by_dmz = discard(DMZ);
+    require(by_lan + by_dmz == 64 && by_lan > 10 && by_dmz > 10, "%u by one path, %u by the other",
+            by_lan, by_dmz);
+}
+
 HARNESS_MAIN()
