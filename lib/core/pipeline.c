@@ -89,6 +89,10 @@ static int queue_rx(void *object, struct rte_mbuf **packets, uint32_t max) {
     struct input *input = object;
     struct worker *worker = input->worker;
 
+    /* A burst of long packets makes some hundred fragments, which come back by this ring, a burst
+     * in each turn. What is not fetched yet can wait better than they. */
+    if (unlikely(rte_ring_count(worker->router_ring) > ROUTER_RING_BUSY))
+        return 0;
     sample_begin(worker);
 
     unsigned count = rte_eth_rx_burst(input->rx.port, input->rx.queue, packets, (uint16_t)max);

@@ -20,7 +20,6 @@
 _Static_assert(PORTS_MAX <= 64, "tx_pending has one bit per port");
 
 enum {
-    ROUTER_RING_SIZE = 2048,
     FRAME_RING_SIZE = 4096,
 };
 

@@ -71,6 +71,9 @@ struct worker {
 } __rte_cache_aligned;
 
 enum { PORT_NONE = UINT16_MAX };
+/* Packets for a worker's own stages (fragments, answers, what has waited). When more than BUSY are in
+ * the ring, the worker receives nothing until some are done. */
+enum { ROUTER_RING_SIZE = 2048, ROUTER_RING_BUSY = ROUTER_RING_SIZE / 2 };
 
 /* Makes the worker structures: one per given lcore. With a single lcore that is also the control
  * thread's, the caller runs worker_turn() itself. 0 or negative errno. */

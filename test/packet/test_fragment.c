@@ -252,4 +252,24 @@ CASE(fragments_that_are_malformed_pass_or_end_without_harm) {
     forget_drops();
 }
 
+/* Bursts of long packets: each becomes six fragments, and all of them have to leave. */
+CASE(bursts_of_long_packets) {
+    enum { PACKETS = 500, PIECES = 6 };
+    unsigned left = 0;
+
+    start("{'interfaces': {'lan': {" LAN_PORT ", " LAN_ADDRESSES ", 'mtu': 9000},"
+          "'wan': {" WAN_PORT ", " WAN_ADDRESSES "}},"
+          "'neighbours': [" LAN_NEIGHBOURS "," WAN_NEIGHBOURS "],"
+          "'routes': [" DEFAULT_ROUTES "]," UNLIMITED "}");
+    for (unsigned i = 0; i < PACKETS; i++)
+        inject_segments(LAN,
+                        udp4(.source = "192.168.1.10:1000", .destination = "203.0.113.1:53",
+                             .size = 8000),
+                        1800);
+    while (take(WAN))
+        left++;
+    require(left == PACKETS * PIECES, "%u fragments left", left);
+    expect_no_drops();
+}
+
 HARNESS_MAIN()
