@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <rte_byteorder.h>
+#include <rte_common.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -495,6 +496,80 @@ static void check_statics(const struct config *config, const struct nat_config *
     }
 }
 
+/* --- addresses that mappings are made on --- */
+
+struct mapped_range {
+    const char *vrf;
+    uint32_t first, last;
+};
+
+static int by_vrf_and_first(const void *a, const void *b) {
+    const struct mapped_range *left = a, *right = b;
+    int order = strcmp(left->vrf, right->vrf);
+
+    return order ? order : (left->first > right->first) - (left->first < right->first);
+}
+
+/* How many addresses the ranges have together, each counted once; sorts them. */
+static uint64_t distinct_addresses(struct mapped_range *ranges, unsigned count) {
+    uint64_t total = 0, next = 0; /* the first address that no range has had so far */
+
+    qsort(ranges, count, sizeof(ranges[0]), by_vrf_and_first);
+    for (unsigned i = 0; i < count; i++) {
+        if (i == 0 || strcmp(ranges[i - 1].vrf, ranges[i].vrf) != 0)
+            next = 0;
+        if (next <= ranges[i].last)
+            total += ranges[i].last + (uint64_t)1 - RTE_MAX(next, (uint64_t)ranges[i].first);
+        next = RTE_MAX(next, ranges[i].last + (uint64_t)1);
+    }
+    return total;
+}
+
+/* The pools of the first `count` rules, sources before NAT64. */
+static uint64_t mapped_addresses(const struct config *config, const struct nat_config *nat,
+                                 unsigned count, struct mapped_range *ranges) {
+    unsigned found = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        bool nat64 = i >= nat->source_count;
+        const struct nat_source_rule *rule =
+            nat64 ? &nat->nat64[i - nat->source_count].rule.as : &nat->sources[i].rule;
+        const char *vrf = interface_configured_vrf(
+            config, nat64 ? nat->nat64[i - nat->source_count].out : nat->sources[i].out);
+
+        for (unsigned r = 0; vrf && !rule->endpoint_dependent && r < rule->pool_count; r++)
+            ranges[found++] = (struct mapped_range){vrf, rule->pool[r].first, rule->pool[r].last};
+    }
+    return distinct_addresses(ranges, found);
+}
+
+/* Names the first rule that has more than there is room for. */
+static void check_mapped(const struct config *config, const struct nat_config *nat,
+                         struct problems *problems) {
+    unsigned low = 0, high = nat->source_count + nat->nat64_count;
+    struct mapped_range *ranges = nat_allocate((size_t)high * NAT_RANGES_MAX, sizeof(ranges[0]));
+    uint64_t all = mapped_addresses(config, nat, high, ranges);
+    char path[64];
+
+    while (all > NAT_ADDRESSES_MAX && low < high) {
+        unsigned middle = (low + high) / 2;
+
+        if (mapped_addresses(config, nat, middle + 1, ranges) > NAT_ADDRESSES_MAX)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    free(ranges);
+    if (all <= NAT_ADDRESSES_MAX)
+        return;
+    snprintf(path, sizeof(path), "$.nat.%s[%u].to", low < nat->source_count ? "source" : "nat64",
+             low < nat->source_count ? low : low - nat->source_count);
+    problems_add(problems, path,
+                 "the pools for endpoint-independent mappings have at most %d addresses together, "
+                 "these have %llu",
+                 NAT_ADDRESSES_MAX, (unsigned long long)all);
+}
+
 static struct config_section nat_section;
 
 static void check_nat(const struct config *config, struct problems *problems) {
@@ -506,6 +581,7 @@ static void check_nat(const struct config *config, struct problems *problems) {
     check_destinations(config, nat, problems);
     check_statics(config, nat, problems);
     nat_check_ipv6(config, nat, problems);
+    check_mapped(config, nat, problems);
 }
 
 /* --- in force --- */

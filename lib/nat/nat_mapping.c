@@ -18,7 +18,8 @@ enum {
     PORTS = 65536,
     WORD_BITS = 64,
     PORT_WORDS = PORTS / WORD_BITS,
-    ADDRESS_SLOTS = 2 * NAT_ADDRESSES_MAX,
+    ADDRESSES_HELD = 2 * NAT_ADDRESSES_MAX, /* those of rules before that mappings live on, too */
+    ADDRESS_SLOTS = 2 * ADDRESSES_HELD,
     CLASSES = 3, /* TCP, UDP, all others */
     GRACE_AT_ONCE = 16,
 };
@@ -164,27 +165,35 @@ void nat_mapping_begin_addresses(void) {
     }
 }
 
-int nat_mapping_add_address(uint32_t address, uint16_t vrf) {
-    uint64_t *ports = calloc(CLASSES * PORT_WORDS, sizeof(*ports));
+bool nat_mapping_name_address(uint32_t address, uint16_t vrf) {
     struct outside *outside;
-    int error = 0;
+    bool found;
 
+    wait_for_lock();
+    outside = find_outside(address, vrf);
+    found = outside->ports != NULL;
+    if (found)
+        outside->named = true;
+    leave_lock();
+    return found;
+}
+
+int nat_mapping_add_address(uint32_t address, uint16_t vrf) {
+    uint64_t *ports;
+
+    if (nat_mapping_name_address(address, vrf))
+        return 0;
+    if (outside_count == ADDRESSES_HELD)
+        return -ENOSPC;
+    ports = calloc(CLASSES * PORT_WORDS, sizeof(*ports));
     if (!ports)
         return -ENOMEM;
     wait_for_lock();
-    outside = find_outside(address, vrf);
-    if (outside->ports) {
-        outside->named = true;
-    } else if (outside_count == NAT_ADDRESSES_MAX) {
-        error = -ENOSPC;
-    } else {
-        *outside = (struct outside){.address = address, .vrf = vrf, .named = true, .ports = ports};
-        outside_count++;
-        ports = NULL;
-    }
+    *find_outside(address, vrf) =
+        (struct outside){.address = address, .vrf = vrf, .named = true, .ports = ports};
+    outside_count++;
     leave_lock();
-    free(ports);
-    return error;
+    return 0;
 }
 
 static unsigned class_of(uint8_t protocol) {
@@ -241,7 +250,7 @@ static void remove_outside(unsigned slot) {
     }
 }
 
-void nat_mapping_end_addresses(void) {
+void nat_mapping_drop_addresses(void) {
     wait_for_lock();
     for (unsigned i = 0; i < ADDRESS_SLOTS; i++) {
         /* Another entry may have moved into the place. */

@@ -36,7 +36,8 @@ struct nat_mapping {
     uint32_t next_inside, next_outside;
 };
 
-enum { NAT_ADDRESSES_MAX = 4096 }; /* outside addresses of mappings: each has 24 KiB of port bits */
+/* Outside addresses of the rules' mappings: each has 24 KiB of port bits. */
+enum { NAT_ADDRESSES_MAX = 4096 };
 
 /* Makes the table for up to `size` mappings. 0 or -ENOMEM. */
 int nat_mapping_create(uint32_t size);
@@ -46,17 +47,19 @@ int nat_mapping_need_ipv6(void);
 void nat_mapping_free(void);
 bool nat_mapping_exists(void);
 
-/* Control side: the outside addresses that mappings may be made on. Between begin and end all of
- * them are named; the port bits of those that are not named and have no mapping are freed. add: 0,
- * -ENOMEM, or -ENOSPC past NAT_ADDRESSES_MAX. */
+/* Control side: the outside addresses that mappings may be made on. After begin all of them are
+ * named; then drop frees the port bits of those that are not and have no mapping, which makes room
+ * for new ones, and then all are added. name: is it there? add: 0, -ENOMEM, or -ENOSPC when twice
+ * NAT_ADDRESSES_MAX are held, which takes mappings on as many that are not named any more. */
 void nat_mapping_begin_addresses(void);
+bool nat_mapping_name_address(uint32_t address, uint16_t vrf);
+void nat_mapping_drop_addresses(void);
 int nat_mapping_add_address(uint32_t address, uint16_t vrf);
-/* Between begin and end, behind the address: no mapping is made on these ports (host order) until
- * the next begin; those that there are stay. Protocol 0: of any. 0 or -ENOMEM; an address that was
- * not added has no mappings anyway. */
+/* Behind the address: no mapping is made on these ports (host order) until the next begin; those
+ * that there are stay. Protocol 0: of any. 0 or -ENOMEM; an address that was not added has no
+ * mappings anyway. */
 int nat_mapping_keep_ports(uint32_t address, uint16_t vrf, uint8_t protocol, uint16_t first,
                            uint16_t last);
-void nat_mapping_end_addresses(void);
 
 const struct nat_mapping *nat_mapping_get(uint32_t number);
 /* Of a mapping with MAPPING_IPV6. */

@@ -29,20 +29,6 @@ static uint16_t vrf_of(const char *name) {
     return interface ? interface->vrf : VRF_DEFAULT;
 }
 
-static void add_mapping_addresses(const struct nat_source_rule *rule, uint16_t vrf) {
-    for (uint32_t n = 0; n < rule->pool_size; n++) {
-        int error = nat_mapping_add_address(nat_pool_address(rule, n), vrf);
-
-        if (error) {
-            log_error("nat",
-                      "source rule %s: no port can be given out of address %u and those "
-                      "behind it: %s",
-                      rule->name, n + 1, strerror(-error));
-            return;
-        }
-    }
-}
-
 static void fill_source(const char *in, const char *out_name, struct nat_source_rule *rule) {
     const struct interface *out = interface_by_name(out_name);
     const struct interface_address *address = out ? interface_source(out, AF_INET) : NULL;
@@ -57,8 +43,49 @@ static void fill_source(const char *in, const char *out_name, struct nat_source_
     }
     for (unsigned r = 0; out && r < rule->pool_count; r++)
         rule->pool[r].vrf = out->vrf;
-    if (out && rule->target != NAT_TO_NONE && !rule->endpoint_dependent)
-        add_mapping_addresses(rule, out->vrf);
+}
+
+/* The rules that have pools: those of sources, then those of NAT64. */
+static unsigned pooled_count(const struct nat_rules *rules) {
+    return rules->source_count + rules->nat64_count;
+}
+
+static struct nat_source_rule *pooled(const struct nat_rules *rules, unsigned i) {
+    return i < rules->source_count ? &rules->sources[i] : &rules->nat64[i - rules->source_count].as;
+}
+
+static bool makes_mappings(const struct nat_source_rule *rule) {
+    return rule->out != 0 && rule->target != NAT_TO_NONE && !rule->endpoint_dependent;
+}
+
+static void add_addresses(const struct nat_source_rule *rule) {
+    for (uint32_t n = 0; n < rule->pool_size; n++) {
+        int error = nat_mapping_add_address(nat_pool_address(rule, n), rule->pool[0].vrf);
+
+        if (error) {
+            log_error("nat",
+                      "source rule %s: no port can be given out of address %u and those "
+                      "behind it: %s",
+                      rule->name, n + 1, strerror(-error));
+            return;
+        }
+    }
+}
+
+/* Those that stay are named first, so that the old pools make room for the new ones. */
+static void take_addresses(const struct nat_rules *rules) {
+    nat_mapping_begin_addresses();
+    for (unsigned i = 0; i < pooled_count(rules); i++) {
+        const struct nat_source_rule *rule = pooled(rules, i);
+
+        for (uint32_t n = 0; makes_mappings(rule) && n < rule->pool_size; n++)
+            nat_mapping_name_address(nat_pool_address(rule, n), rule->pool[0].vrf);
+    }
+    nat_mapping_drop_addresses();
+    for (unsigned i = 0; i < pooled_count(rules); i++) {
+        if (makes_mappings(pooled(rules, i)))
+            add_addresses(pooled(rules, i));
+    }
 }
 
 static void fill_nptv6(const struct nptv6_config *config, struct nptv6_rule *rule) {
@@ -208,15 +235,6 @@ static unsigned finish_ranges(struct nat_range *ranges, unsigned count) {
     return kept + 1;
 }
 
-/* The rules that have pools: those of sources, then those of NAT64. */
-static unsigned pooled_count(const struct nat_rules *rules) {
-    return rules->source_count + rules->nat64_count;
-}
-
-static struct nat_source_rule *pooled(const struct nat_rules *rules, unsigned i) {
-    return i < rules->source_count ? &rules->sources[i] : &rules->nat64[i - rules->source_count].as;
-}
-
 /* After a change of rules mappings of the old ones may live on for a while; nobody new comes to
  * them. */
 static void collect_mapped(struct nat_rules *rules) {
@@ -284,7 +302,6 @@ static struct nat_rules *make_rules(const struct nat_config *config) {
     struct nat_rules *rules = nat_allocate(1, sizeof(*rules));
     size_t statics = config->static_count * sizeof(rules->by_outside[0]);
 
-    nat_mapping_begin_addresses();
     rules->source_count = config->source_count;
     rules->destination_count = config->destination_count;
     rules->static_count = config->static_count;
@@ -307,8 +324,8 @@ static struct nat_rules *make_rules(const struct nat_config *config) {
     }
     for (unsigned i = 0; i < config->nptv6_count; i++)
         fill_nptv6(&config->nptv6[i], &rules->nptv6[i]);
+    take_addresses(rules);
     fill_statics6(config, rules);
-    nat_mapping_end_addresses();
     for (unsigned i = 0; i < config->destination_count; i++)
         fill_destination(&config->destinations[i], &rules->destinations[i]);
     for (unsigned i = 0; i < config->static_count; i++)

@@ -1683,6 +1683,30 @@ CASE(a_changed_pool_ends_sessions) {
     forget_drops();
 }
 
+CASE(a_second_large_pool_takes_the_place_of_the_first) {
+    start(source_rule("'to': '100.70.0.0/20'"));
+    inject(LAN, udp4(.source = INSIDE ":5000", .destination = SERVER ":53"));
+    require(discard(WAN) == 1, "not by the first pool");
+    apply(source_rule("'to': '100.80.0.0/20'")); /* the session's mapping is alive yet */
+    inject(LAN, udp4(.source = INSIDE ":5001", .destination = SERVER ":53"));
+    require(discard(WAN) == 1, "not by the second pool");
+    advance(5000);
+    apply(source_rule("'to': '100.70.8.0-100.70.23.255'"));
+    inject(LAN, udp4(.source = INSIDE ":5002", .destination = SERVER ":53"));
+    require(discard(WAN) == 1, "not by the third pool");
+}
+
+CASE(pools_have_so_many_addresses_together) {
+    const char *const two = NAT("'nat': {'source': ["
+                                "{'out': 'wan', 'protocol': 'tcp', 'to': '100.70.0.0/20'},"
+                                "{'out': 'wan', 'to': %s}]}");
+
+    start(masquerade);
+    apply(text(two, "['100.70.8.0/24', '100.70.15.1']")); /* the same ones count once */
+    apply(text(two, "'100.80.0.0/20', 'mapping': 'endpoint_dependent'"));
+    apply_fails_because(text(two, "'100.70.15.1-100.70.16.0'"), "$.nat.source[1].to");
+}
+
 CASE(a_changed_pool_ends_sessions_that_share_a_mapping) {
     start(source_rule("'to': '198.51.100.50'"));
     is_translated("198.51.100.50");

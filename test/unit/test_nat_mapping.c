@@ -35,7 +35,7 @@ static int make_table(void **state) {
         if (nat_mapping_add_address(OUTSIDE + i, VRF) != 0)
             return -1;
     }
-    nat_mapping_end_addresses();
+    nat_mapping_drop_addresses();
     return 0;
 }
 
@@ -154,7 +154,7 @@ static void test_kept_ports(void **state) {
     assert_int_equal(nat_mapping_keep_ports(OUTSIDE, VRF, IPPROTO_TCP, 2006, 2006), 0);
     assert_int_equal(nat_mapping_keep_ports(OUTSIDE + 1, VRF, 0, 0, UINT16_MAX), 0);
     assert_int_equal(nat_mapping_keep_ports(OUTSIDE + 99, VRF, 0, 1, 2), 0); /* nobody's */
-    nat_mapping_end_addresses();
+    nat_mapping_drop_addresses();
     assert_int_equal(make(1, 2003, 2000, 2007, &number), 2003);
     assert_int_equal(number, held);
     assert_int_equal(make(2, 2002, 2000, 2005, &numbers[0]), 2000);
@@ -174,7 +174,7 @@ static void test_kept_ports(void **state) {
     nat_mapping_begin_addresses();
     for (uint32_t i = 0; i < 4; i++)
         assert_int_equal(nat_mapping_add_address(OUTSIDE + i, VRF), 0);
-    nat_mapping_end_addresses();
+    nat_mapping_drop_addresses();
     assert_int_equal(make(5, 2003, 2000, 2005, &number), 2003);
     counts_are(4);
 }
@@ -305,7 +305,7 @@ static void test_addresses_come_and_go(void **state) {
         nat_mapping_begin_addresses();
         for (uint32_t i = 0; i < ADDRESSES; i++)
             assert_int_equal(nat_mapping_add_address(0x20000000 + (round * 7 + i) * 65537, 1), 0);
-        nat_mapping_end_addresses();
+        nat_mapping_drop_addresses();
         for (uint32_t i = 0; i < ADDRESSES + 60; i++) {
             uint32_t number;
             enum nat_port_result result;
@@ -327,14 +327,46 @@ static void test_addresses_come_and_go(void **state) {
     counts_are(0);
 }
 
+/* The addresses [first, first + count) of VRF 0, in the place of all that there were. */
+static void have_addresses(uint32_t first, uint32_t count) {
+    nat_mapping_begin_addresses();
+    for (uint32_t i = 0; i < count; i++)
+        nat_mapping_name_address(first + i, 0);
+    nat_mapping_drop_addresses();
+    for (uint32_t i = 0; i < count; i++)
+        assert_int_equal(nat_mapping_add_address(first + i, 0), 0);
+}
+
+/* Each of them has a mapping that lives on for one change of the addresses. */
+static void test_as_many_addresses_in_place_of_others(void **state) {
+    static uint32_t numbers[2][NAT_ADDRESSES_MAX];
+    struct nat_mapping wanted = from(7, 5000, IPPROTO_UDP);
+
+    (void)state;
+    wanted.outside_vrf = 0;
+    for (uint32_t round = 0; round < 4; round++) {
+        have_addresses(0x30000000 + round * NAT_ADDRESSES_MAX, NAT_ADDRESSES_MAX);
+        for (uint32_t i = 0; i < NAT_ADDRESSES_MAX; i++) {
+            wanted.outside = 0x30000000 + round * NAT_ADDRESSES_MAX + i;
+            assert_int_equal(
+                nat_mapping_make(&wanted, NULL, 1024, 65535, 0, 0, &numbers[round % 2][i]),
+                NAT_PORT_OK);
+            if (round > 0)
+                nat_mapping_release(numbers[(round - 1) % 2][i]);
+            rcu_quiescent(WORKER);
+        }
+    }
+    counts_are(NAT_ADDRESSES_MAX);
+}
+
 static void test_too_many_addresses(void **state) {
     (void)state;
     nat_mapping_begin_addresses();
-    for (uint32_t i = 0; i < NAT_ADDRESSES_MAX - 4; i++)
+    for (uint32_t i = 0; i < 2 * NAT_ADDRESSES_MAX - 4; i++)
         assert_int_equal(nat_mapping_add_address(0x30000000 + i, 0), 0);
     assert_int_equal(nat_mapping_add_address(0x40000000, 0), -ENOSPC);
     assert_int_equal(nat_mapping_add_address(0x30000000, 0), 0);
-    nat_mapping_end_addresses();
+    nat_mapping_drop_addresses();
 }
 
 /* Random references and mappings, against a plain list. */
@@ -437,6 +469,7 @@ int main(void) {
         WITH_TABLE(test_the_table_is_full),
         WITH_TABLE(test_numbers_come_back_after_a_grace_period),
         WITH_TABLE(test_addresses_come_and_go),
+        WITH_TABLE(test_as_many_addresses_in_place_of_others),
         WITH_TABLE(test_too_many_addresses),
         WITH_TABLE(test_all_numbers_come_back),
         WITH_TABLE(test_random_history),
