@@ -7,6 +7,7 @@
 #include "core/drops.h"
 #include "core/worker.h"
 #include "interface/interface.h"
+#include "l3/next_hop.h"
 #include "nat/nat.h"
 #include "nat/nat_mapping.h"
 #include "nat/nat_rules.h"
@@ -48,6 +49,14 @@ static inline const struct nat_rules *nat_rules_now(void) {
     return atomic_load_explicit(&nat_rules_published, memory_order_acquire);
 }
 
+/* The interface that what goes to an inside host leaves by; of equal-cost next hops the first. */
+static inline uint16_t nat_interface_of(uint32_t next_hop) {
+    const struct next_hop *hop = next_hop_get(next_hop);
+
+    return hop->type == NEXT_HOP_GROUP ? next_hop_get(hop->buckets[0])->out_interface
+                                       : hop->out_interface;
+}
+
 /* An address and a port of the rule for the draft, whose inside is `inside6` or, if that is NULL,
  * the IPv4 source of its key. Sets source, source_port and mapping. */
 bool nat_apply_rule(struct worker *worker, struct session_new *draft,
@@ -61,9 +70,13 @@ bool nat_choose_destination6(struct worker *worker, struct rte_mbuf *mbuf,
 bool nat_choose_source6(struct worker *worker, struct session_new *draft);
 bool nat_wants_source6(const struct flow_key6 *key, uint16_t in, uint16_t out);
 bool nat_stateless6(struct worker *worker, struct rte_mbuf *mbuf, uint16_t out);
-/* A packet from the IPv4 side to a mapping with an IPv6 inside, or to a static one. */
+/* The rule by which this packet from the IPv4 side may begin a session with a mapping that has an
+ * IPv6 inside; NULL: it may not. */
+const struct nat64_rule *nat_open_to_ipv6(struct rte_mbuf *mbuf, const struct flow_key4 *key,
+                                          uint32_t mapping);
+/* Such a packet by that rule, or one to a static binding. */
 bool nat_enter_ipv6(struct worker *worker, struct rte_mbuf *mbuf, struct session_miss *miss,
-                    uint32_t mapping);
+                    uint32_t mapping, const struct nat64_rule *rule);
 bool nat_enter_static6(struct worker *worker, struct rte_mbuf *mbuf, struct session_miss *miss,
                        const struct nat64_static *fixed);
 bool nat_restore6(struct session_new *draft, bool mapped);

@@ -125,18 +125,6 @@ static bool from_source(const struct nat64_rule *rule, const uint8_t source[16])
     return rule->source_count == 0;
 }
 
-const struct nat64_rule *nat64_open_to(const struct nat_rules *rules, uint16_t out,
-                                       uint32_t outside, const uint8_t inside[16]) {
-    for (unsigned i = 0; i < rules->nat64_count; i++) {
-        const struct nat64_rule *rule = &rules->nat64[i];
-
-        if (rule->as.out == out && out != 0 && rule->as.endpoint_independent_filter &&
-            nat_in_pool(&rule->as, outside) && from_source(rule, inside))
-            return rule;
-    }
-    return NULL;
-}
-
 bool nat64_gives(const struct nat_rules *rules, uint16_t vrf, uint32_t outside,
                  const uint8_t inside[16]) {
     for (unsigned i = 0; i < rules->nat64_count; i++) {
@@ -201,6 +189,23 @@ const struct nat64_rule *nat64_match(const struct nat_rules *rules, const struct
 
         if (nat_in_prefix6(&rule->prefix, destination) &&
             nat_source_rule_matches(&rule->as, packet) && from_source(rule, source))
+            return rule;
+    }
+    return NULL;
+}
+
+const struct nat64_rule *nat64_open_to(const struct nat_rules *rules,
+                                       const struct nat_packet *packet, uint32_t outside,
+                                       const uint8_t inside[16]) {
+    uint8_t destination[16];
+
+    for (unsigned i = 0; i < rules->nat64_count; i++) {
+        const struct nat64_rule *rule = &rules->nat64[i];
+
+        if (!rule->as.endpoint_independent_filter || !nat_in_pool(&rule->as, outside))
+            continue;
+        embedded_make(rule->prefix.address, rule->prefix.length, packet->destination, destination);
+        if (nat64_match(rules, packet, inside, destination) == rule)
             return rule;
     }
     return NULL;

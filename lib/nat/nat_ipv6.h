@@ -31,10 +31,6 @@ const struct nptv6_rule *nptv6_of_outside(const struct nat_rules *rules, uint16_
  * VRF: a rule without an incoming interface is for the VRF of the outgoing one. */
 const struct nat64_rule *nat64_of_destination(const struct nat_rules *rules, uint16_t in,
                                               uint16_t vrf, const uint8_t address[16]);
-/* The first rule by which the inside address has this outside one (network order) on the
- * interface, and anybody may send to it. */
-const struct nat64_rule *nat64_open_to(const struct nat_rules *rules, uint16_t out,
-                                       uint32_t outside, const uint8_t inside[16]);
 bool nat_in_pool(const struct nat_source_rule *rule, uint32_t outside);
 /* Does a rule of the VRF give the inside address this outside one? */
 bool nat64_gives(const struct nat_rules *rules, uint16_t vrf, uint32_t outside,
@@ -50,6 +46,12 @@ bool nat64_may_reach(const struct nat64_rule *rule, uint32_t ipv4);
  * interfaces, protocol (as IPv4 has it) and IPv4 destination. NULL if there is none. */
 const struct nat64_rule *nat64_match(const struct nat_rules *rules, const struct nat_packet *packet,
                                      const uint8_t source[16], const uint8_t destination[16]);
+/* The first rule by which the inside address, with this outside one (network order), would send
+ * such a packet, and with which anybody may send to it. */
+const struct nat64_rule *nat64_open_to(const struct nat_rules *rules,
+                                       const struct nat_packet *packet, uint32_t outside,
+                                       const uint8_t inside[16]);
+
 /* --- static bindings of NAT64 --- */
 
 /* Sorts both lists, once they are filled in. */

@@ -15,8 +15,7 @@
 
 enum {
     MAPPING_NONE = 0,
-    MAPPING_OPEN = 1 << 0, /* endpoint-independent filtering: anybody may send to it */
-    MAPPING_IPV6 = 1 << 1, /* the inside is IPv6 (RFC 6146), and `inside` 0 */
+    MAPPING_IPV6 = 1 << 0, /* the inside is IPv6 (RFC 6146), and `inside` 0 */
 };
 
 /* The inside of a mapping with MAPPING_IPV6. */

@@ -17,6 +17,7 @@
 #include "core/packet.h"
 #include "core/worker.h"
 #include "interface/interface.h"
+#include "l3/route_lookup.h"
 #include "nat/nat_internal.h"
 #include "nat/nat_ipv6.h"
 
@@ -126,6 +127,23 @@ static void set_destination(struct session_miss *miss, uint32_t address, uint16_
     miss->flags |= FLOW_DESTINATION;
 }
 
+/* Endpoint-independent filtering (RFC 4787 section 5): may this stranger send to the mapping? The
+ * rule says so that the inside would answer him by; mappings outlive the rule that made them. */
+static bool is_open(const struct nat_rules *rules, const struct nat_mapping *mapping,
+                    uint32_t stranger) {
+    uint32_t inside = rte_be_to_cpu_32(mapping->inside), next_hop;
+    struct nat_packet packet = {.source = mapping->inside,
+                                .destination = stranger,
+                                .protocol = mapping->protocol,
+                                .out = mapping->outside_interface};
+    const struct nat_source_rule *rule;
+
+    route_lookup_ipv4(mapping->inside_vrf, &inside, &next_hop, 1);
+    packet.in = nat_interface_of(next_hop);
+    rule = nat_match_source(rules, &packet);
+    return rule && rule->endpoint_independent_filter && nat_in_pool(rule, mapping->outside);
+}
+
 static bool choose_destination4(struct worker *worker, struct rte_mbuf *mbuf,
                                 struct session_miss *miss) {
     const struct nat_rules *rules = nat_rules_now();
@@ -143,6 +161,7 @@ static bool choose_destination4(struct worker *worker, struct rte_mbuf *mbuf,
     const struct nat_static_rule *fixed = nat_static_outside(rules, key->destination);
     const struct nat_destination_rule *forward;
     const struct nat64_static *binding;
+    const struct nat64_rule *open6;
     const struct nat_mapping *mapping;
     uint32_t number = MAPPING_NONE, address;
     uint16_t port;
@@ -175,11 +194,12 @@ static bool choose_destination4(struct worker *worker, struct rte_mbuf *mbuf,
             ? MAPPING_NONE
             : nat_mapping_of_outside(key->destination, key->destination_port, protocol, meta->vrf);
     mapping = number != MAPPING_NONE ? nat_mapping_get(number) : NULL;
-    if (mapping && mapping->flags & MAPPING_IPV6 && mapping->flags & MAPPING_OPEN)
-        return nat_enter_ipv6(worker, mbuf, miss, number);
+    open6 = mapping && mapping->flags & MAPPING_IPV6 ? nat_open_to_ipv6(mbuf, key, number) : NULL;
+    if (open6)
+        return nat_enter_ipv6(worker, mbuf, miss, number, open6);
     /* Of another VRF the inside address may be another host's here. */
     if (mapping && mapping->inside != 0 && mapping->inside_vrf == meta->vrf &&
-        (mapping->flags & MAPPING_OPEN ||
+        (is_open(rules, mapping, key->source) ||
          (mapping->outside_interface != meta->in_interface &&
           wants_source4(key, meta->in_interface, mapping->outside_interface)))) {
         set_destination(miss, mapping->inside, mapping->inside_port);
@@ -272,7 +292,6 @@ static bool map_independent(struct worker *worker, struct session_new *draft,
         .outside_vrf = draft->out_vrf,
         .outside_interface = rule->out,
         .protocol = who->protocol,
-        .flags = rule->endpoint_independent_filter ? MAPPING_OPEN : 0,
     };
     const struct nat_mapping *mapping;
     uint16_t avoid = 0;
@@ -488,7 +507,6 @@ static bool restore4(struct session_new *draft, bool mapped) {
         return true;
     if (!rule || rule->endpoint_dependent)
         return false;
-    wanted.flags = rule->endpoint_independent_filter ? MAPPING_OPEN : 0;
     return nat_mapping_make(&wanted, NULL, port, port, 0, 0, &draft->mapping) == NAT_PORT_OK &&
            nat_mapping_get(draft->mapping)->outside_port == rte_cpu_to_be_16(port);
 }

@@ -146,16 +146,24 @@ static bool enter_ipv6(struct worker *worker, struct rte_mbuf *mbuf, struct sess
     return true;
 }
 
-bool nat_enter_ipv6(struct worker *worker, struct rte_mbuf *mbuf, struct session_miss *miss,
-                    uint32_t mapping) {
-    const struct nat_inside6 *inside = nat_mapping_inside6(mapping);
-    const struct nat64_rule *rule = nat64_open_to(nat_rules_now(), packet_meta(mbuf)->in_interface,
-                                                  miss->key.v4.destination, inside->address);
+const struct nat64_rule *nat_open_to_ipv6(struct rte_mbuf *mbuf, const struct flow_key4 *key,
+                                          uint32_t mapping) {
+    const uint8_t *inside = nat_mapping_inside6(mapping)->address;
+    uint32_t next_hop = route_of_ipv6(nat_mapping_get(mapping)->inside_vrf, inside);
+    struct nat_packet answer = {.destination = key->source,
+                                .protocol = (uint8_t)key->protocol_vrf,
+                                .in = nat_interface_of(next_hop),
+                                .out = packet_meta(mbuf)->in_interface};
 
-    if (!rule || nat_mapping_get(mapping)->inside_vrf != packet_meta(mbuf)->vrf)
+    return nat64_open_to(nat_rules_now(), &answer, key->destination, inside);
+}
+
+bool nat_enter_ipv6(struct worker *worker, struct rte_mbuf *mbuf, struct session_miss *miss,
+                    uint32_t mapping, const struct nat64_rule *rule) {
+    if (nat_mapping_get(mapping)->inside_vrf != packet_meta(mbuf)->vrf)
         return nat_refuse(worker, NAT_NO_MAPPING); /* of another VRF: it may be another host here */
     miss->mapping = mapping;
-    return enter_ipv6(worker, mbuf, miss, rule, inside->address,
+    return enter_ipv6(worker, mbuf, miss, rule, nat_mapping_inside6(mapping)->address,
                       nat_mapping_get(mapping)->inside_port);
 }
 
@@ -448,7 +456,6 @@ static bool restore_outside(struct session_new *draft, bool mapped, uint16_t out
         return false;
     if (!mapped)
         return true;
-    wanted.flags = rule->as.endpoint_independent_filter ? MAPPING_OPEN : 0;
     inside = inside_of(key->source);
     return nat_mapping_make(&wanted, &inside, port, port, 0, 0, &draft->mapping) == NAT_PORT_OK &&
            nat_mapping_get(draft->mapping)->outside_port == draft->source_port;
@@ -570,12 +577,16 @@ static bool inward_stands(const struct nat_rules *rules, const struct session *s
     const struct flow_key4 *key = &forward->key4;
     const struct flow_key6 *answers = &forward[1].key6;
     uint16_t vrf = (uint16_t)(key->protocol_vrf >> 16);
+    struct nat_packet answer = {.destination = key->source,
+                                .protocol = (uint8_t)key->protocol_vrf,
+                                .in = session->out_interface,
+                                .out = session->in_interface};
     const struct nat64_rule *rule;
 
     if (session->mapping == MAPPING_NONE)
         return static_leads_to(rules, vrf, key, answers->destination, answers->source,
                                answers->source_port);
-    rule = nat64_open_to(rules, session->in_interface, key->destination, answers->source);
+    rule = nat64_open_to(rules, &answer, key->destination, answers->source);
     return rule && nat_in_prefix6(&rule->prefix, answers->destination) &&
            !nat64_static_outside(rules, vrf, key->destination, (uint8_t)key->protocol_vrf,
                                  key->destination_port);

@@ -552,6 +552,41 @@ CASE(strangers_may_come_in) {
     expect_drop("nat.no_mapping", 1);
 }
 
+/* The mapping lives on, and the rules in force say who may send to it. */
+CASE(a_filter_that_closes_and_opens) {
+    const char *const closed = source_rule("'to': '" POOLED "'"),
+                      *const open =
+                          source_rule("'to': '" POOLED "', 'filtering': 'endpoint_independent'");
+    struct frame *stranger = udp4(.source = OTHER_SERVER ":99", .destination = POOLED ":5000");
+
+    start(open);
+    inject(LAN, udp4(.source = INSIDE ":5000", .destination = SERVER ":53"));
+    expect(WAN, udp4(.source = POOLED ":5000", .destination = SERVER ":53", .ttl = 63));
+    apply(closed);
+    inject(WAN, stranger);
+    expect_nothing(ANYWHERE);
+    expect_drop("nat.no_mapping", 1);
+    apply(open);
+    inject(WAN, stranger);
+    expect(LAN, udp4(.source = OTHER_SERVER ":99", .destination = INSIDE ":5000", .ttl = 63));
+    mappings_are_right(1);
+}
+
+/* Two rules share a mapping, and each speaks for those whom it is about. */
+CASE(open_to_some_strangers) {
+    start(NAT("'nat': {'source': [{'out': 'wan', 'in': 'lan', 'destination': '" SERVER
+              "', 'to': '" POOLED "', 'filtering': 'endpoint_independent'},"
+              "{'out': 'wan', 'in': 'lan', 'to': '" POOLED "'},"
+              "{'out': 'wan', 'to': '" POOLED "', 'filtering': 'endpoint_independent'}]}"));
+    inject(LAN, udp4(.source = INSIDE ":5000", .destination = "203.0.113.7:53"));
+    expect(WAN, udp4(.source = POOLED ":5000", .destination = "203.0.113.7:53", .ttl = 63));
+    inject(WAN, udp4(.source = SERVER ":99", .destination = POOLED ":5000"));
+    expect(LAN, udp4(.source = SERVER ":99", .destination = INSIDE ":5000", .ttl = 63));
+    inject(WAN, udp4(.source = OTHER_SERVER ":99", .destination = POOLED ":5000"));
+    expect_nothing(ANYWHERE);
+    expect_drop("nat.no_mapping", 1);
+}
+
 CASE(pings_to_the_router_do_not_meet_mappings) {
     start(
         source_rule("'to': 'interface', 'ports': '1-65535', 'filtering': 'endpoint_independent'"));

@@ -834,6 +834,30 @@ CASE(anybody_may_send_to_an_open_mapping) {
     expect_ipv4(WAN, udp4(.source = OUTSIDE ":4000", .destination = "203.0.113.3:77", .ttl = 63));
 }
 
+/* The mapping lives on, and the rules in force say who may send to it. */
+CASE(a_filter_that_closes_and_opens) {
+    const char *const pool = "'prefix': '64:ff9b:1::/96', 'out': 'wan', 'to': '198.51.100.50'";
+    struct frame *stranger = udp4(.source = "203.0.113.3:77", .destination = "198.51.100.50:4000");
+
+    start(rule(pool));
+    inject(LAN, udp6(.source = end6(CLIENT, 4000), .destination = end6(SERVER6, 53)));
+    expect_ipv4(WAN, udp4(.source = "198.51.100.50:4000", .destination = SERVER ":53", .ttl = 63));
+    apply(rule(text("%s, 'in': 'lan', 'destination': '203.0.113.0/24',"
+                    "'filtering': 'endpoint_independent'",
+                    pool)));
+    inject(WAN, stranger);
+    expect(LAN, udp6(.source = end6("64:ff9b:1::203.0.113.3", 77),
+                     .destination = end6(CLIENT, 4000), .hop_limit = 63));
+    inject(WAN, udp4(.source = "9.9.9.9:77", .destination = "198.51.100.50:4000"));
+    expect_nothing(ANYWHERE);
+    expect_drop("nat.no_mapping", 1);
+    apply(rule(pool));
+    advance(1000);
+    inject(WAN, stranger);
+    expect_nothing(ANYWHERE);
+    expect_drop("nat.no_mapping", 1);
+}
+
 CASE(endpoint_dependent_mappings_share_ports) {
     unsigned port;
 
