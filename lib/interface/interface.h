@@ -237,5 +237,8 @@ const char *interface_configured_tunnel(const struct config *config);
  * uses IPv6, so it needs interface_name. Takes logarithmic time. */
 bool interface_configured_on_link(const struct config *config, const char *vrf,
                                   const char *interface_name, const struct ip_address *address);
+/* Has an interface of the VRF the address? */
+bool interface_configured_own(const struct config *config, const char *vrf,
+                              const struct ip_address *address);
 
 /* The sections, so that others can name them in `after`: "interfaces", "vrfs". */

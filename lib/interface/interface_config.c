@@ -718,3 +718,19 @@ bool interface_configured_on_link(const struct config *config, const char *vrf,
     }
     return false;
 }
+
+bool interface_configured_own(const struct config *config, const char *vrf,
+                              const struct ip_address *address) {
+    const struct interfaces_config *interfaces = interfaces_of(config);
+
+    for (unsigned i = 0; i < interfaces->count; i++) {
+        const struct interface_config *interface = &interfaces->list[i];
+
+        for (unsigned n = 0; n < interface->address_count; n++) {
+            if (ip_address_compare(&interface->addresses[n].address, address) == 0 &&
+                strcmp(interface->vrf, vrf) == 0)
+                return true;
+        }
+    }
+    return false;
+}

@@ -406,8 +406,22 @@ static void check_forwards(const struct nat_config *nat, const struct binding *a
     }
 }
 
-static void check_binding(const struct nat_config *nat, const struct binding *at,
-                          struct problems *problems) {
+/* Nothing would reach the router by it any more. */
+static void check_own(const struct config *config, const struct binding *at,
+                      struct problems *problems) {
+    const char *vrf = interface_configured_vrf(config, at->rule->out);
+    struct ip_address outside = ip4_address(&at->entry->fixed.outside);
+    char path[80];
+
+    if (at->entry->fixed.protocol != 0 || !vrf || !interface_configured_own(config, vrf, &outside))
+        return;
+    snprintf(path, sizeof(path), "$.nat.nat64[%u].static[%u].outside", at->rule_index, at->index);
+    problems_add(problems, path,
+                 "it is the router's own address: name a `protocol` and an `outside_port`");
+}
+
+static void check_binding(const struct config *config, const struct nat_config *nat,
+                          const struct binding *at, struct problems *problems) {
     uint32_t outside;
 
     for (unsigned i = 0; i < nat->static_count; i++) {
@@ -421,12 +435,14 @@ static void check_binding(const struct nat_config *nat, const struct binding *at
             binding_problem(problems, at, "inside", "it lies behind the prefix of %s[%u]", "nat64",
                             i);
     }
+    check_own(config, at, problems);
     check_pools(nat, at, problems);
     check_forwards(nat, at, problems);
 }
 
 /* The first `count` bindings, in the order of the configuration. */
-static void check_bindings(const struct nat_config *nat, struct problems *problems) {
+static void check_bindings(const struct config *config, const struct nat_config *nat,
+                           struct problems *problems) {
     unsigned total = 0, count = 0;
     struct binding *all;
 
@@ -436,7 +452,7 @@ static void check_bindings(const struct nat_config *nat, struct problems *proble
     for (unsigned i = 0; i < nat->nat64_count; i++) {
         for (unsigned n = 0; n < nat->nat64[i].static_count; n++) {
             all[count] = (struct binding){&nat->nat64[i], &nat->nat64[i].statics[n], i, n};
-            check_binding(nat, &all[count], problems);
+            check_binding(config, nat, &all[count], problems);
             for (unsigned before = 0; before < count; before++)
                 check_pair(problems, &all[before], &all[count]);
             count++;
@@ -449,5 +465,5 @@ void nat_check_ipv6(const struct config *config, const struct nat_config *nat,
                     struct problems *problems) {
     check_nptv6(config, nat, problems);
     check_nat64(config, nat, problems);
-    check_bindings(nat, problems);
+    check_bindings(config, nat, problems);
 }

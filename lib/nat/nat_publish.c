@@ -200,23 +200,46 @@ bool nat_is_interface_address(uint32_t host) {
     return false;
 }
 
-/* Adds the range without the addresses that interfaces have. */
-static void add_pool(struct nat_rules *rules, struct nat_range range) {
-    if (range.last - range.first < NAT_ADDRESSES_MAX) {
-        for (uint32_t host = range.first; host <= range.last && host >= range.first; host++) {
-            if (!nat_is_interface_address(host))
+/* The lowest address in the range that an interface has. */
+static bool first_own(struct nat_range range, uint32_t *out) {
+    bool found = false;
+
+    for (const struct interface *i = interface_next(NULL); i; i = interface_next(i)) {
+        for (unsigned n = 0; n < i->address_count; n++) {
+            const struct ip_address *address = &i->addresses[n].prefix.address;
+            uint32_t host;
+
+            if (address->family != AF_INET || !link_own(i, address))
                 continue;
-            if (host > range.first)
-                add_pool(rules, (struct nat_range){range.first, host - 1, range.vrf});
-            if (host == range.last)
-                return;
-            range.first = host + 1;
+            host = ip4_host_order(address);
+            if (host < range.first || host > range.last)
+                continue;
+            range.last = *out = host;
+            found = true;
         }
     }
+    return found;
+}
+
+static void append_pool(struct nat_rules *rules, struct nat_range range) {
     rules->pools = realloc(rules->pools, (rules->pool_count + 1) * sizeof(rules->pools[0]));
     if (!rules->pools)
         abort();
     rules->pools[rules->pool_count++] = range;
+}
+
+/* Adds the range without the addresses that interfaces have. */
+static void add_pool(struct nat_rules *rules, struct nat_range range) {
+    uint32_t host;
+
+    while (first_own(range, &host)) {
+        if (host > range.first)
+            append_pool(rules, (struct nat_range){range.first, host - 1, range.vrf});
+        if (host == range.last)
+            return;
+        range.first = host + 1;
+    }
+    append_pool(rules, range);
 }
 
 /* Sorted and joined, for the search; returns how many are left. */

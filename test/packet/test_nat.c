@@ -640,6 +640,29 @@ CASE(the_pool_s_addresses_are_answered_for) {
 }
 
 /* RFC 7422: who had a port follows from the configuration. */
+CASE(a_pool_around_the_router_s_own_address) {
+    static const char *const pools[] = {"198.51.96.0/20", "198.51.96.0/19", "198.51.100.1/32",
+                                        "198.51.0.0-198.51.100.1", "198.51.100.1-198.51.200.0"};
+
+    for (unsigned i = 0; i < RTE_DIM(pools); i++) {
+        const char *const rules =
+            source_rule(text("'to': '%s', 'mapping': 'endpoint_dependent'", pools[i]));
+
+        if (i == 0)
+            start(rules);
+        else
+            apply(rules);
+        inject(WAN,
+               icmp4_echo(.source = "198.51.100.2", .destination = OUTSIDE, .identifier = i + 1));
+        expect(WAN, icmp4_echo_reply(.source = OUTSIDE, .destination = "198.51.100.2",
+                                     .identifier = i + 1));
+    }
+    apply(source_rule("'to': '198.51.96.0/19', 'mapping': 'endpoint_dependent'"));
+    inject(WAN, udp4(.source = SERVER ":1", .destination = "198.51.100.50:1"));
+    expect_nothing(ANYWHERE);
+    expect_drop("nat.no_mapping", 1);
+}
+
 CASE(port_blocks) {
     start(source_rule("'to': '198.51.100.48/31', 'ports': '10000-10999', 'port_block': 10"));
     for (unsigned host = 0; host < 200; host += 7) {

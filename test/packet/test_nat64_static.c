@@ -825,6 +825,7 @@ CASE(contradictions) {
          "static[1].inside"},
         {"{'outside': '" OUTSIDE "', 'inside': '64:ff9b:1::9'}", "", "static[0].inside"},
         {"{'outside': 'interface', 'inside': '" CLIENT "'}", "", "static[0].outside"},
+        {"{'outside': '" OUTSIDE "', 'inside': '" CLIENT "'}", "", "static[0].outside"},
         {BOUND("'outside_port': '65000-65535', 'inside_port': 65001"), "", "static[0].inside_port"},
         {"{'protocol': 'tcp', 'outside': '" OUTSIDE "', 'inside': '" CLIENT "'}", "",
          "static[0].protocol"},
