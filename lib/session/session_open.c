@@ -122,9 +122,13 @@ static enum session_drop choose_source(struct worker *worker, struct session_ope
     bool kept = !now || keeps_source(draft);
     union flow_key key;
 
-    /* Nobody has taken a reference to the mapping yet: that is for the translator to do. */
-    if (kept && draft->flags & FLOW_OTHER_FAMILY)
-        return SESSION_DROP_CONFLICT; /* nobody is there any more to say as whom */
+    /* Nobody is there any more to say as whom. The translator takes the reference to the mapping,
+     * so that before its first attempt there is none to give back. */
+    if (kept && (draft->attempt > 0 || draft->flags & FLOW_OTHER_FAMILY)) {
+        if (draft->attempt == 0)
+            draft->mapping = 0;
+        return SESSION_DROP_CONFLICT;
+    }
     if (kept) {
         draft->mapping = 0;
         if (now && !(draft->flags & FLOW_IPV6) && draft->from_router)

@@ -1899,6 +1899,33 @@ CASE(nat_goes_and_comes_under_traffic) {
     forget_drops();
 }
 
+/* The control thread may switch NAT off after the first choice of a port. */
+static bool source_and_off(struct worker *worker, struct session_new *draft) {
+    bool result = nat_translator.source(worker, draft);
+
+    session_translate(false);
+    return result;
+}
+
+/* The port belongs to a session of the router, and nobody is there to choose another. */
+CASE(nat_goes_between_two_choices) {
+    static struct session_translator other;
+
+    start(masquerade);
+    is_for_host(SERVER, 53, OUTSIDE ":5000");
+    other = nat_translator;
+    other.source = source_and_off;
+    session_set_translator(&other);
+    session_translate(true);
+    inject(LAN, udp4(.source = INSIDE ":5000", .destination = SERVER ":53"));
+    turn();
+    session_set_translator(&nat_translator);
+    session_translate(true);
+    expect_nothing(ANYWHERE);
+    expect_drop("session.conflict", 1);
+    mappings_are_right(0);
+}
+
 /* Without a firewall the table goes with the NAT, and what it was in the middle of. */
 CASE(the_last_nat_goes_under_traffic) {
     static const char *const off = NAT("'sessions': {}");
@@ -2169,13 +2196,6 @@ CASE(errors_from_inside_pass_the_reverse_path_check) {
 }
 
 /* The control thread switches NAT off between session_begin() and session_accept(). */
-static bool source_and_off(struct worker *worker, struct session_new *draft) {
-    bool result = nat_translator.source(worker, draft);
-
-    session_translate(false);
-    return result;
-}
-
 CASE(nat_goes_while_a_session_begins) {
     static struct session_translator other;
 

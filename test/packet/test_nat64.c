@@ -1159,6 +1159,25 @@ CASE(nat_goes_in_the_middle_of_a_burst) {
     expect_drop("session.conflict", 1);
 }
 
+/* The stranger's session has taken no reference to the mapping that it came by. */
+CASE(nat_goes_before_a_stranger_s_session) {
+    static struct session_translator other;
+
+    start(rule(RULE ", 'filtering': 'endpoint_independent'"));
+    open_udp();
+    other = nat_translator;
+    other.destination = and_off;
+    session_set_translator(&other);
+    session_translate(true);
+    inject(WAN, udp4(.source = "203.0.113.77:99", .destination = OUTSIDE ":4000"));
+    turn();
+    session_set_translator(&nat_translator);
+    session_translate(true);
+    expect_nothing(ANYWHERE);
+    expect_drop("session.conflict", 1);
+    require(nat_mapping_count() == 1, "%u mappings, and the session lives", nat_mapping_count());
+}
+
 /* Nobody can make a mapping lead to the router itself, or the prefix lead back. */
 CASE(forged_sources) {
     start(rule(RULE ", 'filtering': 'endpoint_independent'"));
