@@ -495,6 +495,16 @@ static bool wants_session(struct rte_mbuf *mbuf, const struct session_miss *miss
             must_be_translated(mbuf, miss));
 }
 
+/* The first fragment of a packet without a session has another prefix (RFC 6296), which those
+ * behind it would not get. */
+static bool leaves_fragments_behind(struct rte_mbuf *mbuf, const struct session_miss *miss) {
+    const uint8_t *packet = packet_l3(mbuf, const uint8_t *);
+
+    return packet_meta(mbuf)->flags & PACKET_FRAGMENT && miss->flags & FLOW_IPV6 &&
+           (memcmp(packet + 8, miss->key.v6.source, 16) != 0 ||
+            memcmp(packet + 24, miss->key.v6.destination, 16) != 0);
+}
+
 void session_begin(struct worker *worker, struct burst *burst, unsigned i, uint32_t rule,
                    bool stateless) {
     struct rte_mbuf *mbuf = burst->packets[i];
@@ -518,6 +528,11 @@ enum session_open_result session_accept(struct worker *worker, struct burst *bur
         if (now && !now->stateless6(worker, mbuf, meta->out_interface))
             return SESSION_REFUSED;
     } else if (miss->stateless && must_be_translated(mbuf, miss)) {
+        translator->untranslatable(worker);
+        return SESSION_REFUSED;
+    }
+    if (leaves_fragments_behind(mbuf, miss)) {
+        session_refuse(worker, burst, i);
         translator->untranslatable(worker);
         return SESSION_REFUSED;
     }

@@ -276,6 +276,35 @@ CASE(another_prefix_ends_the_sessions) {
     forget_drops();
 }
 
+/* Only the first one would be translated, so that none may pass; in whatever order they come. */
+CASE(fragments_without_a_session_do_not_leak) {
+    struct frame *out =
+        icmp6_echo_reply(.source = INSIDE, .destination = SERVER, .identifier = 7, .size = 100);
+    struct frame *in =
+        icmp6_echo_reply(.source = SERVER, .destination = OUTSIDE, .identifier = 7, .size = 100);
+
+    start(translated);
+    inject(LAN, fragment6_of(out, 0, 56, 99));
+    inject(WAN, fragment6_of(in, 0, 56, 99));
+    expect_nothing(ANYWHERE);
+    expect_drop("nat.no_mapping", 2);
+    inject(LAN, fragment6_of(out, 56, 52, 99));
+    inject(WAN, fragment6_of(in, 56, 52, 99));
+    inject(LAN, fragment6_of(out, 56, 52, 100));
+    expect_nothing(ANYWHERE);
+    expect_drop("session.fragment_refused", 2);
+    inject(LAN, fragment6_of(out, 0, 56, 100)); /* the other one has waited for it */
+    expect_nothing(ANYWHERE);
+    expect_drops({"nat.no_mapping", 1}, {"session.fragment_refused", 1});
+    /* What keeps its addresses passes, and so does what is whole. */
+    inject(WAN, fragment6_of(icmp6_echo_reply(.source = SERVER, .destination = INSIDE,
+                                              .identifier = 7, .size = 100),
+                             0, 56, 101));
+    take_one(LAN);
+    inject(LAN, out);
+    require(strcmp(source_of(take_one(WAN)), "2001:db8:9:35a6:0:0:0:10") == 0, "not translated");
+}
+
 CASE(wrong_rules_are_refused) {
     static const char *const wrong[] = {
         "{'out': 'wan', 'inside': 'fd00::/48', 'outside': '2001:db8:9::/56'}",
