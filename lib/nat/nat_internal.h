@@ -150,6 +150,13 @@ bool nat_is_interface_address(uint32_t host);
 
 /* --- nat_review.c --- */
 
+/* The first rule that gives the source of a packet with two new ends this outside address (host
+ * order). The packet has the destination that it came with, and `became` is the other one; it is
+ * not known any more whether it turned round, and at which outside interface. */
+const struct nat_source_rule *nat_hairpin_rule(const struct nat_rules *rules,
+                                               const struct nat_packet *packet, uint32_t became,
+                                               uint32_t outside);
+
 /* Looks at all live sessions, some at a time, and ends those whose translation no rule gives any
  * more. */
 void nat_review(void);

@@ -31,8 +31,26 @@ static bool rule_gives(const struct nat_source_rule *rule, const struct nat_pack
     return false;
 }
 
-/* Does a rule give this source still? The first that matches decides; of a hairpin it is not known
- * any more which outside interface it turned round at. */
+const struct nat_source_rule *nat_hairpin_rule(const struct nat_rules *rules,
+                                               const struct nat_packet *packet, uint32_t became,
+                                               uint32_t outside) {
+    struct nat_packet asked = *packet;
+
+    for (unsigned i = 0; i < rules->source_count; i++) {
+        const struct nat_source_rule *rule = &rules->sources[i];
+
+        asked.out = rule->out;
+        asked.destination = packet->destination;
+        if (rule_gives(rule, &asked, outside))
+            return rule;
+        asked.destination = became; /* a port forward to where sources are translated */
+        if (asked.out == packet->out && rule_gives(rule, &asked, outside))
+            return rule;
+    }
+    return NULL;
+}
+
+/* Does a rule give this source still? The first that matches decides. */
 static bool source_stands(const struct nat_rules *rules, const struct session *session,
                           const struct flow *forward) {
     const struct flow_key4 *key = &forward->key4, *answers = &forward[1].key4;
@@ -55,16 +73,8 @@ static bool source_stands(const struct nat_rules *rules, const struct session *s
         rule = nat_match_source(rules, &packet);
         return rule && rule_gives(rule, &packet, outside);
     }
-    for (unsigned i = 0; i < rules->source_count; i++) {
-        packet.out = rules->sources[i].out;
-        packet.destination = key->destination;
-        if (rule_gives(&rules->sources[i], &packet, outside))
-            return true;
-        packet.destination = answers->source; /* a port forward to where sources are translated */
-        if (packet.out == session->out_interface &&
-            rule_gives(&rules->sources[i], &packet, outside))
-            return true;
-    }
+    if (nat_hairpin_rule(rules, &packet, answers->source, outside))
+        return true;
     /* Without a rule a hairpin has the address that its packets were sent to. */
     return answers->destination == key->destination && nat_is_interface_address(outside);
 }

@@ -501,12 +501,20 @@ static bool restore4(struct session_new *draft, bool mapped) {
                                 .protocol = protocol,
                                 .in = outward ? draft->in_interface : draft->out_interface,
                                 .out = wanted.outside_interface};
-    const struct nat_source_rule *rule = nat_match_source(rules, &packet);
+    const struct nat_source_rule *rule;
 
     if (!mapped)
         return true;
+    if (outward && draft->flags & FLOW_DESTINATION) {
+        packet.destination = key->destination;
+        rule =
+            nat_hairpin_rule(rules, &packet, draft->destination, rte_be_to_cpu_32(draft->source));
+    } else {
+        rule = nat_match_source(rules, &packet);
+    }
     if (!rule || rule->endpoint_dependent)
         return false;
+    wanted.outside_interface = rule->out;
     return nat_mapping_make(&wanted, NULL, port, port, 0, 0, &draft->mapping) == NAT_PORT_OK &&
            nat_mapping_get(draft->mapping)->outside_port == rte_cpu_to_be_16(port);
 }

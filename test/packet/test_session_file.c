@@ -727,6 +727,35 @@ CASE(events_wait_for_the_next_listener) {
     unlink(path());
 }
 
+CASE(hairpins_come_back) {
+    const char *const open = ROUTER(MASQUERADE);
+    struct frame *there = udp4(.source = INSIDE ":6000", .destination = OUTSIDE ":5000");
+    struct frame *back = udp4(.source = INSIDE ":5000", .destination = OUTSIDE ":6000");
+
+    start(open);
+    inject(LAN, udp4(.source = INSIDE ":5000", .destination = SERVER ":53"));
+    expect(WAN, udp4(.source = OUTSIDE ":5000", .destination = SERVER ":53", .ttl = 63));
+    for (unsigned round = 0; round < 2; round++) {
+        inject(LAN, there);
+        expect(LAN, udp4(.source = OUTSIDE ":6000", .destination = INSIDE ":5000", .ttl = 63));
+        inject(LAN, back);
+        expect(LAN, udp4(.source = OUTSIDE ":5000", .destination = INSIDE ":6000", .ttl = 63));
+        mappings_are(2);
+        sessions_are(2);
+        if (round == 0)
+            restart(open);
+        mappings_are(2);
+        sessions_are(2);
+    }
+    /* The mapping is for the outside as well. */
+    inject(LAN, udp4(.source = INSIDE ":6000", .destination = SERVER ":53"));
+    expect(WAN, udp4(.source = OUTSIDE ":6000", .destination = SERVER ":53", .ttl = 63));
+    mappings_are(2);
+    apply(open); /* and what came back stands */
+    advance(1000);
+    sessions_are(3);
+}
+
 CASE(events_of_the_last_moment_are_written) {
     unlink(path());
     start(
