@@ -156,15 +156,9 @@ static void translate_quote(const struct quote *quote, const struct rewrite *to)
         difference += checksum_difference16(load16(destination), to->source_port);
         set16(destination, to->source_port);
     }
-    if (transport->checksum && transport->checksum + 2u <= quote->left) {
-        uint16_t checksum = load16(quote->transport + transport->checksum);
-
-        if (!(transport->zero_is_none && checksum == 0)) {
-            checksum = checksum_plus(checksum, checksum_fold(checksum_fold(difference)));
-            set16(quote->transport + transport->checksum,
-                  transport->zero_is_none && checksum == 0 ? UINT16_MAX : checksum);
-        }
-    }
+    if (transport->checksum && transport->checksum + 2u <= quote->left)
+        session_add_to_checksum(transport, quote->transport,
+                                checksum_fold(checksum_fold(difference)));
 }
 
 static void sum_error6_anew(struct rte_mbuf *mbuf) {

@@ -137,10 +137,12 @@ void session_free(void);
 /* Where ports and checksum stand in the transport header, and whether addresses are in the
  * checksum. */
 struct transport {
-    uint8_t ports;        /* 1: the two ports lead the header */
-    uint8_t checksum;     /* its offset; 0 = none that address or port go into */
-    uint8_t zero_is_none; /* a checksum of 0 means that there is none (UDP over IPv4) */
-    uint8_t length;       /* the least that has to be there */
+    uint8_t ports;    /* 1: the two ports lead the header */
+    uint8_t checksum; /* its offset; 0 = none that address or port go into */
+    /* A checksum of 0 means that there is none (UDP over IPv4), and so one that comes to 0 is sent
+     * as ones; for UDP-Lite there has to be one (RFC 3828 section 3.1). */
+    uint8_t zero_is_none : 1, zero_is_ones : 1;
+    uint8_t length; /* the least that has to be there */
 };
 extern const struct transport session_transports[256];
 
@@ -172,6 +174,9 @@ union flow_key session_key_reversed(const union flow_key *key, bool ipv6);
 void session_replace(struct rte_mbuf *mbuf, bool source, uint32_t address, uint16_t port);
 /* The same for IPv6. */
 void session_replace6(struct rte_mbuf *mbuf, bool source, const uint8_t address[16], uint16_t port);
+/* The difference into the checksum of a transport header that has one. */
+void session_add_to_checksum(const struct transport *transport, uint8_t *header,
+                             uint16_t difference);
 /* The VRF that packets of the flow are routed in. */
 uint16_t session_vrf_of(uint32_t number);
 /* Fills in the flow's rewrite, with the differences for the checksums. */

@@ -6,8 +6,8 @@
  * without addresses (RFC 9260 appendix A), so that its ports are left as they are. */
 const struct transport session_transports[256] = {
     [IPPROTO_TCP] = {.ports = 1, .checksum = 16, .length = 20},
-    [IPPROTO_UDP] = {.ports = 1, .checksum = 6, .zero_is_none = 1, .length = 8},
-    [IPPROTO_UDPLITE] = {.ports = 1, .checksum = 6, .length = 8},
+    [IPPROTO_UDP] = {.ports = 1, .checksum = 6, .zero_is_none = 1, .zero_is_ones = 1, .length = 8},
+    [IPPROTO_UDPLITE] = {.ports = 1, .checksum = 6, .zero_is_ones = 1, .length = 8},
     [IPPROTO_DCCP] = {.ports = 1, .checksum = 6, .length = 12},
     [IPPROTO_SCTP] = {.ports = 1, .length = 12},
     [IPPROTO_ICMP] = {.checksum = ICMP_CHECKSUM, .length = 8},
@@ -191,14 +191,22 @@ static uint16_t checksum_difference6(const uint8_t *old, const uint8_t *new) {
     return checksum_fold((uint32_t)difference);
 }
 
-static void add_to_checksum(uint8_t *at, uint16_t difference, bool zero_is_none) {
+static void add_to_header(uint8_t *at, uint16_t difference) {
+    uint16_t checksum = checksum_plus(load16(at), difference);
+
+    memcpy(at, &checksum, sizeof(checksum));
+}
+
+void session_add_to_checksum(const struct transport *transport, uint8_t *header,
+                             uint16_t difference) {
+    uint8_t *at = header + transport->checksum;
     uint16_t checksum = load16(at);
 
-    if (zero_is_none && checksum == 0)
+    if (transport->zero_is_none && checksum == 0)
         return;
     checksum = checksum_plus(checksum, difference);
-    if (zero_is_none && checksum == 0)
-        checksum = UINT16_MAX; /* RFC 768 */
+    if (transport->zero_is_ones && checksum == 0)
+        checksum = UINT16_MAX; /* RFC 768, RFC 3828 section 3.1 */
     memcpy(at, &checksum, sizeof(checksum));
 }
 
@@ -236,15 +244,14 @@ static void rewrite_part(struct rte_mbuf *mbuf, bool source, uint32_t address, u
     uint8_t *header = rte_pktmbuf_mtod_offset(mbuf, uint8_t *, meta->l4_offset), *at;
 
     memcpy(packet + (source ? 12 : 16), &address, sizeof(address));
-    add_to_checksum(packet + 10, header_difference, false);
+    add_to_header(packet + 10, header_difference);
     if (meta->flags & PACKET_LATER_FRAGMENT)
         return;
     at = port_at(header, meta->l4_protocol, source);
     if (at)
         memcpy(at, &port, sizeof(port));
     if (transport->checksum && (at || meta->l4_protocol != IPPROTO_ICMP))
-        add_to_checksum(header + transport->checksum, transport_difference,
-                        transport->zero_is_none);
+        session_add_to_checksum(transport, header, transport_difference);
     if (meta->l4_protocol == IPPROTO_ICMP && is_zero_answer(header))
         sum_anew(mbuf, header);
 }
@@ -307,8 +314,7 @@ void session_replace6(struct rte_mbuf *mbuf, bool source, const uint8_t address[
     }
     difference = checksum_fold(difference);
     if (transport->checksum && difference != 0 && difference != UINT16_MAX)
-        add_to_checksum(header + transport->checksum, (uint16_t)difference,
-                        transport->zero_is_none);
+        session_add_to_checksum(transport, header, (uint16_t)difference);
 }
 
 uint16_t session_vrf_of(uint32_t number) {

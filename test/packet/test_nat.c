@@ -244,6 +244,47 @@ CASE(every_udp_checksum) {
     }
 }
 
+static struct frame *udplite(const char *from, unsigned word, unsigned ttl) {
+    enum { UDPLITE = 136, SIZE = 10 };
+    struct frame *out =
+        ip4(.source = from, .destination = SERVER, .protocol = UDPLITE, .size = SIZE, .ttl = ttl);
+    uint8_t *udp = out->bytes + IP4_PAYLOAD;
+    uint16_t sum;
+
+    memcpy(udp, "\x04\0\0\x35\0\0\0", 8); /* from port 1024 to 53; all of it is covered */
+    udp[8] = (uint8_t)(word >> 8);
+    udp[9] = (uint8_t)word;
+    sum = (uint16_t)~fold16(sum16(sum16(SIZE + UDPLITE, out->bytes + IP + 12, 8), udp, SIZE));
+    sum = sum ? sum : 0xffff; /* RFC 3828 section 3.1: there has to be one */
+    udp[6] = (uint8_t)(sum >> 8);
+    udp[7] = (uint8_t)sum;
+    return out;
+}
+
+/* Those that become zero, and their neighbours. */
+CASE(udplite_has_a_checksum) {
+    unsigned zero = 0;
+
+    start(masquerade);
+    while (memcmp(udplite(OUTSIDE, zero, 63)->bytes + IP4_PAYLOAD + 6, "\xff\xff", 2) != 0) {
+        zero++;
+        if (zero % 64 == 0)
+            frames_free();
+    }
+    for (unsigned word = zero - 1; word <= zero + 1; word++) {
+        struct frame *out = udplite(OUTSIDE, word, 63);
+
+        inject(LAN, udplite(INSIDE, word, 64));
+        expect(WAN, out);
+        /* What an error quotes has the checksum that it came with. */
+        inject(WAN, icmp4_error(.source = SERVER, .destination = OUTSIDE, .type = UNREACHABLE,
+                                .code = PORT_UNREACHABLE, .about = out));
+        expect(LAN, icmp4_error(.source = SERVER, .destination = INSIDE, .type = UNREACHABLE,
+                                .code = PORT_UNREACHABLE, .about = udplite(INSIDE, word, 63),
+                                .ttl = 63));
+    }
+}
+
 CASE(headers_with_options) {
     start(masquerade);
     inject(LAN, udp4(.source = INSIDE ":1024", .destination = SERVER ":53", .options = "01010100"));
