@@ -436,9 +436,9 @@ static bool choose_source4(struct worker *worker, struct session_new *draft) {
         set_source(draft, fixed->outside, draft->key.v4.source_port);
         return true;
     }
-    if (draft->mapping != MAPPING_NONE && draft->flags & FLOW_DESTINATION && !turned)
-        return /* from the outside; it can hold no other one */ draft->attempt == 0 ||
-               nat_refuse(worker, NAT_CONFLICT);
+    /* From the outside: it can hold no other one. Later on it is one that was made here. */
+    if (draft->mapping != MAPPING_NONE && draft->attempt == 0)
+        return true;
     rule = nat_match_source(rules, &packet);
     if (rule && rule->target != NAT_TO_NONE)
         return nat_apply_rule(worker, draft, rule, NULL);

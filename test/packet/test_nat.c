@@ -1740,6 +1740,32 @@ CASE(source_and_destination_at_once) {
     mappings_are_right(0);
 }
 
+/* And the port that the client has belongs to a session of the router. */
+CASE(source_and_destination_and_a_session_of_the_router) {
+    struct frame *in = udp4(.source = SERVER ":5000", .destination = OUTSIDE ":53");
+    struct frame *probe = udp4(.source = "10.3.0.10:5353", .destination = "10.3.0.1:5000"), *found;
+    unsigned port;
+
+    start(NAT("'nat': {'source': [{'out': 'dmz', 'to': 'interface'}], 'destination': [{'in': 'wan',"
+              "'protocol': 'udp', 'destination_port': 53, 'to': '10.3.0.10:5353'}]}"));
+    inject(DMZ, probe);
+    expect(DMZ, icmp4_error(.source = "10.3.0.1", .destination = "10.3.0.10", .type = UNREACHABLE,
+                            .code = PORT_UNREACHABLE, .about = probe));
+    expect_drop("local.no_listener", 1);
+    inject(WAN, in);
+    found = take_one(DMZ);
+    port = source_port(found);
+    require(port != 5000 && port % 2 == 0, "5000 became %u", port);
+    mappings_are_right(1);
+    inject(DMZ, udp4(.source = "10.3.0.10:5353", .destination = end("10.3.0.1", port)));
+    expect(WAN, udp4(.source = OUTSIDE ":53", .destination = SERVER ":5000", .ttl = 63));
+    inject(WAN, in);
+    require(source_port(take_one(DMZ)) == port, "another port");
+    rpc("session.flush", "{}");
+    advance(3000);
+    mappings_are_right(0);
+}
+
 /* --- reloads --- */
 
 static void is_translated(const char *outside) {
