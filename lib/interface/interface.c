@@ -373,6 +373,15 @@ static bool network_stays(const struct interface_address *list, unsigned count,
     return false;
 }
 
+static bool address_stays(const struct interface_address *list, unsigned count,
+                          const struct ip_address *address) {
+    for (unsigned i = 0; i < count; i++) {
+        if (ip_address_compare(&list[i].prefix.address, address) == 0)
+            return true;
+    }
+    return false;
+}
+
 static void remove_address(struct interface *interface, unsigned index) {
     struct interface_address gone = interface->addresses[index];
 
@@ -382,13 +391,16 @@ static void remove_address(struct interface *interface, unsigned index) {
     TELL(address_removed, interface, &gone);
 }
 
-/* Removes what is not desired, but spares for now what has a successor in the same prefix. */
+/* Removes what is not desired, but spares for now what has a successor in the same prefix. Not an
+ * address that gets another length: who listens would hear of its end when it is there again. */
 static void remove_addresses(struct interface *interface, const struct interface_address *desired,
                              unsigned count, bool spare) {
     for (unsigned i = interface->address_count; i > 0; i--) {
         const struct ip_prefix *prefix = &interface->addresses[i - 1].prefix;
 
-        if (find_prefix(desired, count, prefix) || (spare && network_stays(desired, count, prefix)))
+        if (find_prefix(desired, count, prefix) ||
+            (spare && network_stays(desired, count, prefix) &&
+             !address_stays(desired, count, &prefix->address)))
             continue;
         remove_address(interface, i - 1);
     }

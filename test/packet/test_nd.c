@@ -649,4 +649,26 @@ CASE(a_multicast_query_is_answered_with_the_groups) {
     discard(LAN);
 }
 
+/* An address gets another prefix length while another address takes over its old prefix. */
+CASE(an_address_changes_its_prefix_length) {
+    const char *rest =
+        "'neighbours': [{'interface': 'lan', 'address': '2001:db8:1::10', 'mac': '" HOST_LAN
+        "'}]," UNLIMITED "}";
+
+    start(
+        text("{'interfaces': {'lan': {" LAN_PORT ", 'addresses': ['2001:db8:1::1/64']}},%s", rest));
+    apply(text("{'interfaces': {'lan': {" LAN_PORT
+               ", 'addresses': ['2001:db8:1::1/80', '2001:db8:1::2/64']}},%s",
+               rest));
+    advance(10000);
+    discard(LAN);
+    forget_drops();
+    for (unsigned i = 0; i < 2; i++) {
+        const char *own = i ? "2001:db8:1::1" : "2001:db8:1::2";
+
+        inject(LAN, icmp6_echo(.source = "2001:db8:1::10", .destination = own));
+        expect(LAN, icmp6_echo_reply(.source = own, .destination = "2001:db8:1::10"));
+    }
+}
+
 HARNESS_MAIN()
