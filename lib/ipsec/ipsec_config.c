@@ -819,6 +819,63 @@ static void abort_ipsec(const struct config *old, const struct config *new) {
     forget_prepared();
 }
 
+/* --- what can be right, but hardly is: a line in the log about what is new --- */
+
+static uint64_t hash_of_key(const struct ipsec_sa_settings *sa) {
+    return place_hash(0, sa->key, sizeof(sa->key));
+}
+
+static bool has_same_key(const void *list, uint32_t place, const void *wanted) {
+    const struct ipsec_sa_settings *one = &((const struct sa_config *)list)[place].settings;
+    const struct ipsec_sa_settings *other = wanted;
+
+    return esp_cipher_key_length(one->cipher) > 0 && one->cipher == other->cipher &&
+           memcmp(one->key, other->key, sizeof(one->key)) == 0;
+}
+
+static void warn_of_keys(const struct ipsec_config *config) {
+    struct place_index index;
+
+    place_index_make(&index, config->sa_count);
+    for (uint32_t i = 0; i < config->sa_count; i++) {
+        const struct ipsec_sa_settings *sa = &config->sas[i].settings;
+        uint32_t other = place_index_find(&index, hash_of_key(sa), has_same_key, config->sas, sa);
+
+        if (other != PLACE_NONE && (prepared.sas[i] || prepared.sas[other])) {
+            log_warning("ipsec",
+                        "$.ipsec.sas[%u] has the key of $.ipsec.sas[%u]: give each association, "
+                        "and each direction, a key of its own",
+                        i, other);
+            break;
+        }
+        place_index_add(&index, hash_of_key(sa), i);
+    }
+    place_index_free(&index);
+}
+
+/* Addresses may be there later, or on another machine of a pair, so this is no error. */
+static void warn_of_ends(const struct config *config, const struct ipsec_config *ipsec) {
+    enum { MOST = 5 };
+    char text[IP_ADDRESS_TEXT];
+    unsigned told = 0;
+
+    for (unsigned i = 0; i < ipsec->sa_count && told < MOST; i++) {
+        const struct ipsec_sa_settings *sa = &ipsec->sas[i].settings;
+        const char *vrf = ipsec->sas[i].names.vrf;
+        const bool out = sa->direction == IPSEC_OUT;
+        const struct ip_address *own = out ? &sa->source : &sa->destination;
+
+        if (!prepared.sas[i] || interface_configured_own(config, vrf, own))
+            continue;
+        told++;
+        log_warning("ipsec", "$.ipsec.sas[%u].%s: no interface of VRF `%s` has the address %s%s", i,
+                    out ? "source" : "destination", vrf, ip_address_text(own, text),
+                    interface_configured_own(config, vrf, out ? &sa->destination : &sa->source)
+                        ? "; are source and destination exchanged?"
+                        : "");
+    }
+}
+
 static void commit_sas(const struct ipsec_config *before, const struct ipsec_config *after) {
     struct place_index index;
 
@@ -918,6 +975,10 @@ static void commit_ipsec(const struct config *old, const struct config *new) {
 
     xfrm_server_commit(); /* first: what IKE has made goes with its socket */
     if (after) {
+        if (prepared.sa_count > 0) {
+            warn_of_keys(after);
+            warn_of_ends(new, after);
+        }
         commit_sas(config_value(old, &ipsec_section), after);
         commit_policies(after);
     } else if (ipsec_configured) {

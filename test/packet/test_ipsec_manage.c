@@ -403,6 +403,39 @@ CASE(without_udp_or_ike_the_source_is_what_was_agreed) {
     is_dropped(WAN, esp(&udp, from_far(), .sequence = 1), "ipsec_in.wrong_source");
 }
 
+/* --- what can be right, but hardly is --- */
+
+CASE(odd_associations_are_logged) {
+    struct esp_sa odd = out4, other = in4;
+
+    log_set_level(LOG_LEVEL_NOTICE);
+    odd.spi = 0x1777;
+    odd.source = "198.51.100.7";
+    start(with_sas(sa_json(&odd, "out", ""), ""));
+    contains(rpc("log.list", "{}"),
+             "$.ipsec.sas[0].source: no interface of VRF `default` has the address 198.51.100.7'");
+    odd.spi = 0x1778;
+    odd.source = PEER;
+    odd.destination = ROUTER;
+    odd.key = KEY_128 "abababab";
+    apply(with_sas(sa_json(&odd, "out", ""), ""));
+    contains(rpc("log.list", "{}"), "has the address 203.0.113.9; are source and destination"
+                                    " exchanged?'");
+    odd.key = KEY_128 "cdcdcdcd";
+    odd.spi = 0x1779;
+    other.spi = 0x1780;
+    other.key = KEY_128 "efefefef";
+    apply(with_sas(
+        both(sa_json(&out4, "out", ""), both(sa_json(&odd, "out", ""), sa_json(&other, "in", ""))),
+        ""));
+    contains_not(rpc("log.list", "{}"), "$.ipsec.sas[2] has the key of");
+    other.key = out4.key;
+    apply(with_sas(
+        both(sa_json(&out4, "out", ""), both(sa_json(&odd, "out", ""), sa_json(&other, "in", ""))),
+        ""));
+    contains(rpc("log.list", "{}"), "$.ipsec.sas[2] has the key of $.ipsec.sas[0]: give each");
+}
+
 /* --- what IKE is asked for --- */
 
 static bool unmet(const char *source, const char *destination, unsigned protocol,
