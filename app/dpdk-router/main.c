@@ -51,8 +51,15 @@ static void notify_systemd(const char *state) {
 }
 
 static void print_problems(const char *where, const struct problems *problems) {
-    for (size_t i = 0; i < problems->count; i++)
-        fprintf(stderr, "%s: %s: %s\n", where, problems->list[i].path, problems->list[i].message);
+    for (size_t i = 0; i < problems->count; i++) {
+        const char *path = problems->list[i].path;
+
+        /* One of the text, or of the file itself, begins with its name already. */
+        if (strncmp(path, where, strlen(where)) == 0)
+            fprintf(stderr, "%s: %s\n", path, problems->list[i].message);
+        else
+            fprintf(stderr, "%s: %s: %s\n", where, path, problems->list[i].message);
+    }
     if (problems->omitted > 0)
         fprintf(stderr, "%s: %zu more problems are not shown\n", where, problems->omitted);
 }

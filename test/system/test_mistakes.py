@@ -104,8 +104,9 @@ def checks(tap, lab):
         equal((done.returncode, done.stdout), (2, ""), "exit status and output of --check")
         lines = done.stderr.splitlines()
         for line in lines:
-            check(line.startswith(f"{path}: ") and len(line) < 500, f"the message is {line[:600]!r}")
-        return [line[len(path) + 2:] for line in lines]
+            check(line.startswith(f"{path}:") and len(line) < 500, f"the message is {line[:600]!r}")
+            check(line.count(path) == 1, f"the file is named twice: {line!r}")
+        return [line[len(path):].removeprefix(": ") for line in lines]
 
     for name, config, paths in WRONG:
         with tap.case(f"--check: {name}"):
