@@ -477,6 +477,21 @@ void expect_counts_at(const char *name, struct counts expected, const char *file
                   expected.tx_bytes, expected.tx_dropped);
 }
 
+static uint32_t random_state = 1;
+
+void draw_from(uint32_t seed) {
+    random_state = seed;
+}
+
+unsigned draw(unsigned below) {
+    random_state = random_state * 1664525 + 1013904223;
+    return (unsigned)(((uint64_t)(random_state >> 8) * below) >> 24);
+}
+
+bool now_and_then(unsigned in) {
+    return draw(in) == 0;
+}
+
 unsigned buffers_in_use(void) {
     uint32_t total, in_use;
 

@@ -190,6 +190,11 @@ struct counts counts_of(const char *interface);
 void failed_at(const char *file, int line, const char *format, ...)
     __attribute__((format(printf, 3, 4), noreturn));
 
+/* Random histories that are the same in each run: a number below this one, and true in so many. */
+void draw_from(uint32_t seed);
+unsigned draw(unsigned below);
+bool now_and_then(unsigned in);
+
 /* Buffers that are out of the pools. */
 unsigned buffers_in_use(void);
 /* Text, and room for it, that live until the case ends. */

@@ -14,17 +14,6 @@ enum {
     ACK = 16
 };
 
-static uint32_t random_state;
-
-static unsigned draw(unsigned below) {
-    random_state = random_state * 1664525 + 1013904223;
-    return (unsigned)(((uint64_t)(random_state >> 8) * below) >> 24);
-}
-
-static bool now_and_then(unsigned in) {
-    return draw(in) == 0;
-}
-
 /* --- the router --- */
 
 /* The tunnel by its policies, or as an interface. */
@@ -385,7 +374,7 @@ static const char *drops_in(const char *counted) {
 }
 
 static void compare(uint32_t seed, bool interface) {
-    random_state = seed;
+    draw_from(seed);
     make_arrivals();
     run(&alone, interface, 1);
     run(&together, interface, BURST);

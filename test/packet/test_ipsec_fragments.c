@@ -285,13 +285,9 @@ CASE(congestion) {
     }
 }
 
-static unsigned draw(unsigned below) {
-    return (unsigned)random() % below;
-}
-
 /* Packets of any length in any pieces in any order, several at once. */
 CASE(at_random) {
-    srandom(SEED);
+    draw_from(SEED);
     for_each_kind(sa) {
         unsigned sequence = 0, id = 0;
 
@@ -628,7 +624,7 @@ CASE(more_buffers_than_there_may_be) {
 
 /* Fragments that fit together by chance only: each ends somewhere, and nothing is left of them. */
 CASE(nonsense) {
-    srandom(SEED);
+    draw_from(SEED);
     for_each_kind(sa) {
         enum { ROUNDS = 4000, IDS = 40 };
         struct frame *whole = esp(&sa, from_far(.size = 1400));

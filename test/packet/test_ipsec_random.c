@@ -5,17 +5,6 @@
 
 enum { WINDOW = 128, NUMBERS = 1 << 17 };
 
-static uint32_t random_state;
-
-static unsigned draw(unsigned below) {
-    random_state = random_state * 1664525 + 1013904223;
-    return (unsigned)(((uint64_t)(random_state >> 8) * below) >> 24);
-}
-
-static bool now_and_then(unsigned in) {
-    return draw(in) == 0;
-}
-
 /* What the peer has sent, and the router has taken. */
 struct model {
     uint8_t seen[NUMBERS];
@@ -194,7 +183,7 @@ static void send_rubbish(const struct esp_sa *sa) {
 static void history(const struct esp_sa *out, const struct esp_sa *in, uint32_t seed) {
     enum { STEPS = 3000 };
 
-    random_state = seed;
+    draw_from(seed);
     memset(&model, 0, sizeof(model));
     sequence_out = 0;
     start(with_sas(
@@ -251,7 +240,7 @@ HISTORY(history_of_null, 7, NULL_SA)
 CASE(random_insides) {
     struct frame *found;
 
-    random_state = 99;
+    draw_from(99);
     start(tunnel(&out4, &in4, ""));
     for (unsigned i = 1; i < 20000; i++) {
         unsigned length = draw(120);
@@ -359,7 +348,7 @@ CASE(bursts_out) {
     unsigned serial = 0;
     const struct frame *frame;
 
-    random_state = 4711;
+    draw_from(4711);
     start_several();
     for (unsigned round = 0; round < BURSTS; round++) {
         /* In some rounds only usual packets, in some of one association, in some of all kinds. */
@@ -405,7 +394,7 @@ CASE(bursts_in) {
     unsigned serial = 0;
     const struct frame *found;
 
-    random_state = 815;
+    draw_from(815);
     start_several();
     for (unsigned round = 0; round < BURSTS; round++) {
         unsigned one = now_and_then(4) ? draw(SEVERAL) : SEVERAL, unusual = draw(3);

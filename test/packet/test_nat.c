@@ -65,13 +65,6 @@ static unsigned open_udp(const char *from, unsigned port, const char *to) {
     return found ? source_port(found) : 0;
 }
 
-static uint32_t random_state = 1;
-
-static unsigned draw(unsigned below) {
-    random_state = random_state * 1664525 + 1013904223;
-    return (unsigned)(((uint64_t)(random_state >> 8) * below) >> 24);
-}
-
 static void mappings_are_right(unsigned expected) {
     require(nat_mapping_count() == expected, "%u mappings, %u expected", nat_mapping_count(),
             expected);

@@ -925,13 +925,6 @@ CASE(prefixes_of_all_lengths) {
 
 /* --- any packets --- */
 
-static uint32_t random_state = 1;
-
-static unsigned draw(unsigned below) {
-    random_state = random_state * 1664525 + 1013904223;
-    return (unsigned)(((uint64_t)(random_state >> 8) * below) >> 24);
-}
-
 /* Hosts, ports, protocols and lengths at random: what goes out is what RFC 7915 makes of it, the
  * answer comes back to who asked, no two have a port at once, and no mapping outlives its sessions.
  * All checksums are worked out anew by expect(). */

@@ -885,13 +885,6 @@ CASE(the_list_shows_them) {
 
 /* --- anything --- */
 
-static uint32_t random_state = 1;
-
-static unsigned draw(unsigned below) {
-    random_state = random_state * 1664525 + 1013904223;
-    return (unsigned)(((uint64_t)(random_state >> 8) * below) >> 24);
-}
-
 /* How an inside host and port appear outside, as the router has said so far. */
 enum { HOSTS = 4, PORTS = 4, PORT = 7000 };
 struct seen {
