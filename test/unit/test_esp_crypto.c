@@ -304,6 +304,28 @@ static void test_what_is_refused(void **state) {
     assert_null(esp_auth_find("hmac-md5-96"));
 }
 
+/* A key that is freed is not in its memory any more; that is kept for the next one. */
+static void test_freed_keys_are_zeroed(void **state) {
+    static const char *const names[] = {"aes-gcm-128", "aes-gcm-256", "chacha20-poly1305",
+                                        "aes-gmac-128"};
+    enum { KEY = 16 };
+    static const uint8_t zeros[KEY];
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        struct esp_key *key =
+            esp_key_create(esp_cipher_find(names[i]), counting(), NULL, NULL, 0, false);
+        const uint8_t *memory = (const uint8_t *)key;
+        size_t at = 0;
+
+        assert_non_null(key);
+        while (memcmp(memory + at, counting(), KEY) != 0) /* it is in there somewhere */
+            at++;
+        esp_key_free(key);
+        assert_memory_equal(memory + at, zeros, KEY);
+    }
+}
+
 /* RFC 4106 section 6: 8 and 12 bytes are the beginning of 16. */
 static void test_short_check_values(void **state) {
     static const unsigned lengths[] = {8, 12, 16};
@@ -346,9 +368,13 @@ static int free_engine(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_known_answers),   cmocka_unit_test(test_every_changed_bit_is_noticed),
-        cmocka_unit_test(test_mixed_bursts),    cmocka_unit_test(test_initialization_vectors),
-        cmocka_unit_test(test_what_is_refused), cmocka_unit_test(test_short_check_values),
+        cmocka_unit_test(test_known_answers),
+        cmocka_unit_test(test_every_changed_bit_is_noticed),
+        cmocka_unit_test(test_mixed_bursts),
+        cmocka_unit_test(test_initialization_vectors),
+        cmocka_unit_test(test_what_is_refused),
+        cmocka_unit_test(test_short_check_values),
+        cmocka_unit_test(test_freed_keys_are_zeroed),
     };
 
     return cmocka_run_group_tests(tests, make_engine, free_engine);
