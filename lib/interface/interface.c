@@ -122,13 +122,14 @@ struct interface *interface_on_port(uint16_t port) {
     return interface;
 }
 
-static struct interface_address *find_address(struct interface *interface,
-                                              const struct ip_address *address) {
-    for (unsigned i = 0; i < interface->address_count; i++) {
-        if (ip_address_compare(&interface->addresses[i].prefix.address, address) == 0)
-            return &interface->addresses[i];
-    }
-    return NULL;
+/* Its place in the list, or `count`. */
+static unsigned find_address(const struct interface_address *list, unsigned count,
+                             const struct ip_address *address) {
+    unsigned i = 0;
+
+    while (i < count && ip_address_compare(&list[i].prefix.address, address) != 0)
+        i++;
+    return i;
 }
 
 /* The first valid address of the family that is, or is not, IPv6 link-local. */
@@ -312,9 +313,10 @@ static void link_expired(struct event_timer *timer) {
 
 void interface_set_address_state(struct interface *interface, const struct ip_address *address,
                                  enum address_state state) {
-    struct interface_address *found = find_address(interface, address);
+    unsigned place = find_address(interface->addresses, interface->address_count, address);
+    struct interface_address *found = &interface->addresses[place];
 
-    if (!found || found->state == state)
+    if (place == interface->address_count || found->state == state)
         return;
     found->state = state;
     publish();
@@ -373,15 +375,6 @@ static bool network_stays(const struct interface_address *list, unsigned count,
     return false;
 }
 
-static bool address_stays(const struct interface_address *list, unsigned count,
-                          const struct ip_address *address) {
-    for (unsigned i = 0; i < count; i++) {
-        if (ip_address_compare(&list[i].prefix.address, address) == 0)
-            return true;
-    }
-    return false;
-}
-
 static void remove_address(struct interface *interface, unsigned index) {
     struct interface_address gone = interface->addresses[index];
 
@@ -400,7 +393,7 @@ static void remove_addresses(struct interface *interface, const struct interface
 
         if (find_prefix(desired, count, prefix) ||
             (spare && network_stays(desired, count, prefix) &&
-             !address_stays(desired, count, &prefix->address)))
+             find_address(desired, count, &prefix->address) == count))
             continue;
         remove_address(interface, i - 1);
     }

@@ -600,9 +600,8 @@ static void seal_slice(struct worker *worker, uint64_t tunnels, struct ipsec_pol
 }
 
 /* The usual ones among packets of many associations, up to a slice with one that is not. Returns
- * which they were. What belongs to the
- * associations comes from memory while the packets before are encrypted, so the burst is done in
- * slices. */
+ * which they were. What belongs to the associations comes from memory while the packets before are
+ * encrypted, so the burst is done in slices. */
 static uint64_t seal_many(struct worker *worker, const struct burst *burst, uint64_t mask,
                           uint64_t tunnels, struct ipsec_policy *const *policy) {
     uint64_t left = mask, slice, ahead = burst_slice(&left), done = 0;
